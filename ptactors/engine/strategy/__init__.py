@@ -1,0 +1,1 @@
+"""How the next turn is chosen: one class a strategy, one line in ``table.STRATEGIES``."""

@@ -1,0 +1,1 @@
+"""What an x86-64 machine does without an operating system: frames, TLB, page walk, interrupts."""

@@ -1,0 +1,1 @@
+"""The scenario language: TOML files, programs, conditions, matrices, and errors that point at the place."""
