@@ -1,0 +1,28 @@
+"""What a strategy is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ptactors.engine.actor import Actor
+from ptactors.model.step import Step
+
+
+class Option(NamedTuple):
+    """One way to go on: this actor makes this one of the steps it offers."""
+
+    actor: Actor
+    alternative: int
+    step: Step[Any]
+
+
+class Strategy(Protocol):
+    """Chooses who moves next. Its only sources are its seed and the options it is shown."""
+
+    every_turn: bool
+    """Whether it wants to see turns without a choice too."""
+
+    def choose(self, step: int, options: Sequence[Option]) -> int:
+        """The index of the option to take for step number ``step``; options[0] is "go on" if the last actor can."""
+        ...

@@ -1,0 +1,24 @@
+"""Uniform choice among all options at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ptactors.engine.strategy.base import Option
+from ptactors.model.rng import SplitMix64
+
+
+class Random:
+    """Every enabled step is equally likely at every turn. The baseline; strong where the window of a race is wide.
+
+    Source: Thomson, Donaldson, Betts, "Concurrency testing using controlled schedulers", TOPC 2016 (random scheduler).
+    """
+
+    every_turn = False
+
+    def __init__(self, seed: int) -> None:
+        self._rng = SplitMix64(seed)
+
+    def choose(self, step: int, options: Sequence[Option]) -> int:
+        """See :class:`Strategy`."""
+        return self._rng.below(len(options))
