@@ -110,7 +110,8 @@ class Kernel:
     filter_uffd_wp: bool = _knob(True, "rfc: skip userfaultfd-wp VMAs", "try_to_reclaim_pgtables()", "RFC v1 4/7")
     filter_private_file_write: bool = _knob(
         True,
-        "rfc: skip writable private file VMAs where zap details would keep COWed pages",
+        "rfc: skip writable private file VMAs, as the cover letter says (the posted code asks for zap details besides, which "
+        "madvise passes as NULL: off is what that code does)",
         "try_to_reclaim_pgtables()",
         "RFC v1 4/7, cover letter",
     )
@@ -223,12 +224,6 @@ class Kernel:
         "mm_cpumask in switch_mm_irqs_off()",
         "arch/x86/mm/tlb.c up to v6.13 and from v6.14",
     )
-    partial_zap_huge_split: bool = _knob(
-        True,
-        "a DONTNEED of a part of a huge page splits it first",
-        "split_huge_pmd() in zap_pmd_range()",
-        "mm/memory.c",
-    )
     flush_ceiling: int = _knob(
         33, "up to so many pages are invalidated one by one", "tlb_single_page_flush_ceiling", "arch/x86/mm/tlb.c"
     )
@@ -243,6 +238,13 @@ class Kernel:
         "a read fault on an empty pmd maps the huge zero page where THP is allowed",
         "use_zero_page",
         "mm/huge_memory.c",
+    )
+
+    huge_zero_wp_thp: bool = _knob(
+        True,
+        "a write to the huge zero page maps a huge page in its place (off: it is split and one small page is copied)",
+        "do_huge_zero_wp_pmd()",
+        "mm/huge_memory.c (v6.13)",
     )
 
 
@@ -326,6 +328,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pt_reclaim": PtReclaim.RFC,
         "table_free": TableFree.IPI_THEN_RCU,
         "flush_before_set_huge": True,
+        "huge_zero_wp_thp": False,
         "left_mask": LeftMask.CLEAR,
         "dtor_after_grace_period": False,
     },

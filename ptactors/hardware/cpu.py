@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
 
@@ -11,7 +11,10 @@ from ptactors.hardware.memory import Token
 from ptactors.hardware.walker import CUT, FAULT, FILLED, HIT, MISS, Access, Speculate, walk
 from ptactors.model.step import AnyOf
 
-PageFaultHandler = Callable[["Cpu", int, int], Awaitable[None]]
+SIGSEGV = "SIGSEGV"
+"""What an access that no handler can repair reads."""
+
+PageFaultHandler = Callable[["Cpu", int, int], Awaitable[bool]]
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -21,17 +24,22 @@ class Cpu:
     id: int
     config: Config
     page_fault: PageFaultHandler
-    """The vector of the page fault: ``handler(cpu, va, error_code)``."""
+    """The vector of the page fault: ``handler(cpu, va, error_code)``; false if the access cannot be made (SIGSEGV)."""
     mm: str = ""
     """The process whose program runs."""
     op: str = ""
     """The label of the operation that runs."""
-    need_resched_after: int | None = None
-    """The scenario's injection: this operation finds need_resched set after so many zapped entries; -1: it may at any."""
+    alloc_faults: Mapping[str, str] = attrs.field(factory=dict)
+    """The scenario's injections: which batch allocations fail (ok, fail, fail-after N, maybe)."""
+    need_resched: Mapping[str, int] = attrs.field(factory=dict)
+    """The scenario's injections: operation -> after how many zapped entries it finds need_resched set; -1: maybe, at any."""
 
 
 async def access(cpu: Cpu, va: int, store: Token | None) -> int | str:
-    """A load (``store`` None) or store by the program: walk on a miss, fault and try again until it is done."""
+    """A load (``store`` None) or store by the program: walk on a miss, fault and try again until it is done.
+
+    The result is the value read, or SIGSEGV.
+    """
     both_sizes = cpu.config.machine.thp is not Thp.NEVER
     plain = Access(cpu.id, va, store, cpu.op)
     offered = AnyOf(plain, Access(cpu.id, va, store, cpu.op, True)) if both_sizes else None
@@ -40,9 +48,10 @@ async def access(cpu: Cpu, va: int, store: Token | None) -> int | str:
         if found.kind == MISS:
             found = await walk(cpu.id, 0, va, store is not None, found)
         if found.kind == HIT:
-            return found.value  # type: ignore[no-any-return]
+            return found.value
         if found.kind == FAULT:
-            await cpu.page_fault(cpu, va, int(found.value))
+            if not await cpu.page_fault(cpu, va, int(found.value)):
+                return SIGSEGV
         else:
             assert found.kind in (FILLED, CUT)
 

@@ -72,6 +72,5 @@ class Operation:
         return " ".join(words)
 
 
-
 ADVICES = ("DONTNEED",)
 """Advices that the model knows."""

@@ -1,0 +1,1 @@
+"""Many runs of a scenario's cells: counted, judged, and the witness of what was found kept."""

@@ -1,0 +1,84 @@
+"""From a schedule file back to the cell it was recorded in, and through it once more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from ptactors import __version__
+from ptactors.campaign.names import known_names
+from ptactors.campaign.run import tolerance
+from ptactors.campaign.verdict import SURPRISE
+from ptactors.campaign.witness import Facts, Kept, keep
+from ptactors.config import PRESETS
+from ptactors.engine.schedule import Schedule
+from ptactors.errors import IncompatibleRecording
+from ptactors.scenario.load import load
+from ptactors.scenario.matrix import Cell, cells
+from ptactors.scenario.model import Scenario
+from ptactors.world import Outcome
+
+
+@attrs.frozen(kw_only=True)
+class Recording:
+    """A schedule with the scenario and the cell it belongs to."""
+
+    schedule: Schedule
+    scenario: Scenario
+    cell: Cell
+
+
+def recorded(file: Path, known: Mapping[str, Path]) -> Recording:
+    """Read a schedule file; ``known`` says where scenarios of some name are, for one that was moved.
+
+    Raises OSError, ScenarioError, and IncompatibleRecording where version, scenario or cell are not those of the recording.
+    """
+    schedule = Schedule.load(file)
+    if schedule.version != __version__:
+        raise IncompatibleRecording(f"{file}: recorded by ptactors {schedule.version}, this is {__version__}")
+    path = Path(schedule.scenario_path)
+    if not path.exists() and schedule.scenario in known:
+        path = known[schedule.scenario]
+    if not path.exists():
+        raise IncompatibleRecording(f"{file}: its scenario {schedule.scenario_path} is not there; run it from the same folder")
+    scenario = load(path, known_names())
+    if scenario.digest != schedule.digest:
+        raise IncompatibleRecording(
+            f"{file}: scenario {path} was changed since the recording (digest {scenario.digest}, recorded {schedule.digest})"
+        )
+    return Recording(schedule=schedule, scenario=scenario, cell=_cell(file, scenario, schedule))
+
+
+def _cell(file: Path, scenario: Scenario, schedule: Schedule) -> Cell:
+    """The cell of that name with just these knobs; presets and single knobs may have been set from outside."""
+    for preset in (None, *PRESETS):
+        for overrides in ({}, schedule.knobs):
+            for cell in cells(scenario, overrides, preset):
+                if cell.name == schedule.cell and cell.config.as_dict() == schedule.knobs:
+                    return cell
+        if preset is None and "preset" not in scenario.matrix:
+            continue
+    raise IncompatibleRecording(f"{file}: scenario {scenario.name} has no cell {schedule.cell!r} with the recorded knobs")
+
+
+def replay(recording: Recording, *, host: str, folder: Path | None, facts: Facts) -> Kept:
+    """Make the run again. Raises ReplayDivergence and LogWriteFault."""
+    schedule = recording.schedule
+    return keep(
+        recording.scenario, recording.cell, strategy=schedule.strategy, seed=schedule.seed, host=host,
+        folder=folder, facts=facts, replay=schedule,
+    )  # fmt: skip
+
+
+def judge_run(recording: Recording, outcome: Outcome) -> tuple[str, ...]:
+    """The expectations that this one run violates."""
+    violated: list[str] = []
+    for expectation, true in zip(recording.cell.expects, outcome.verdicts, strict=True):
+        broken = (expectation.kind == "forbidden" and true) or (expectation.kind == "always" and not true)
+        if broken and (true or outcome.status != "limit"):
+            violated.append(f"{expectation.kind} {expectation.condition.text}")
+    surprises = tolerance(recording.scenario, recording.cell)
+    found = [f.hazard for f in outcome.findings if f.hazard in surprises]
+    return (*violated, *([f"forbidden {SURPRISE}: {', '.join(found)}"] if found else []))

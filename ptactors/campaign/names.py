@@ -1,0 +1,12 @@
+"""The names that a scenario file may use and that only higher layers know."""
+
+from __future__ import annotations
+
+from ptactors.engine.strategy.table import STRATEGIES
+from ptactors.model.event import event_fields
+from ptactors.scenario.model import Names
+
+
+def known_names() -> Names:
+    """Strategies and events, from their tables."""
+    return Names(strategies=tuple(STRATEGIES), events=event_fields())

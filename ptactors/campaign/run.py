@@ -1,0 +1,272 @@
+"""Runs the cells of scenarios over ranges of seeds, in one process or many, with the same result for any number of them.
+
+Seeds are cut into chunks of a fixed size; chunks are counted anywhere and merged in order. Cells come out in order as well, so a
+campaign that is stopped early or interrupted has the same first cells as one that is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import multiprocessing
+import signal
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ptactors.campaign.names import known_names
+from ptactors.campaign.tally import Tally
+from ptactors.campaign.verdict import HELD, VIOLATED, CellResult, judge, unexpected
+from ptactors.engine.strategy.table import STRATEGIES
+from ptactors.errors import ModelError, PtactorsError, UsageError
+from ptactors.model.hazard import Severity
+from ptactors.oracle.table import HAZARDS
+from ptactors.scenario.hints import suggest
+from ptactors.scenario.load import load
+from ptactors.scenario.matrix import Cell, cells
+from ptactors.scenario.model import Scenario
+from ptactors.world import play_many
+
+CHUNK = 50
+"""Schedules in one piece of work. Part of the meaning of ``-x``, so it is the same for any number of processes."""
+_WINDOW = 64
+"""Chunks in flight beyond one for each process."""
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What is to be run of one scenario."""
+
+    path: str
+    overrides: tuple[tuple[str, Any], ...] = ()
+    """Knobs set from outside."""
+    preset: str | None = None
+    """Preset set from outside."""
+    only: tuple[str, ...] = ()
+    """Names or numbers of the cells wanted; empty: all."""
+    strategy: str | None = None
+    """None: the scenario's."""
+    seed: int | None = None
+    """None: the scenario's."""
+    runs: int | None = None
+    """Schedules a cell; None: what the scenario states."""
+    full: bool = False
+    """Whether the scenario's budget for full campaigns counts."""
+    host: str = "trio"
+
+
+@attrs.frozen(kw_only=True)
+class Batch:
+    """A plan made concrete: the scenario and the cells that were picked."""
+
+    plan: Plan
+    scenario: Scenario
+    cells: tuple[Cell, ...]
+    strategy: str
+    seed: int
+    runs: int
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """One chunk of one cell; names things instead of carrying them, so that it is cheap to send."""
+
+    plan: Plan
+    digest: str
+    cell: int
+    strategy: str
+    seed: int
+    runs: int
+
+
+@attrs.frozen
+class Failure:
+    """A chunk that raised, as text: exceptions with arguments of their own do not survive the way between processes."""
+
+    internal: bool
+    text: str
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: str, overrides: tuple[tuple[str, Any], ...], preset: str | None) -> tuple[Scenario, tuple[Cell, ...]]:
+    scenario = load(Path(path), known_names())
+    return scenario, tuple(cells(scenario, dict(overrides), preset))
+
+
+def prepare(plan: Plan) -> Batch:
+    """Read the scenario and pick its cells. Raises ScenarioError, and UsageError for cells that it does not have."""
+    scenario, every = _load(plan.path, plan.overrides, plan.preset)
+    known = {key for cell in every for key in (cell.name, str(cell.index))}
+    missing = [name for name in plan.only if name not in known]
+    if missing:
+        raise UsageError(f"{scenario.name} has no cell {missing[0]!r}; it has: {', '.join(repr(c.name) for c in every)}")
+    picked = tuple(c for c in every if not plan.only or c.name in plan.only or str(c.index) in plan.only)
+    explore = scenario.explore
+    strategy = plan.strategy or explore.strategy
+    if strategy not in STRATEGIES:
+        raise UsageError(f"unknown strategy {strategy!r}; {suggest(strategy, STRATEGIES)}")
+    return Batch(
+        plan=plan,
+        scenario=scenario,
+        cells=picked,
+        strategy=strategy,
+        seed=explore.seed if plan.seed is None else plan.seed,
+        runs=plan.runs or (explore.full_runs if plan.full else explore.runs),
+    )
+
+
+def tolerance(scenario: Scenario, cell: Cell) -> frozenset[str]:
+    """The hazards that nobody expects in this cell and that make it fail."""
+    severities = {name: kind.severity is Severity.VIOLATION for name, kind in HAZARDS.items()}
+    return unexpected([e.condition for e in cell.expects], scenario.allow, severities)
+
+
+def count(task: Task) -> Tally | Failure:
+    """Run one chunk. Never raises but for an interrupt."""
+    try:
+        scenario, every = _load(task.plan.path, task.plan.overrides, task.plan.preset)
+        if scenario.digest != task.digest:
+            return Failure(False, f"{task.plan.path} changed while it was run")
+        cell = next(c for c in every if c.index == task.cell)
+        surprises, goals = tolerance(scenario, cell), frozenset(scenario.coverage)
+        tally = Tally()
+        seeds = range(task.seed, task.seed + task.runs)
+        outcomes = play_many(scenario, cell, strategy=task.strategy, seeds=seeds, host=task.plan.host)
+        for seed, outcome in zip(seeds, outcomes, strict=True):
+            tally.add(seed, outcome, surprises, goals)
+        return tally
+    except ModelError:
+        return Failure(True, f"{_where(task)}\n{traceback.format_exc()}")
+    except PtactorsError as error:
+        return Failure(False, str(error))
+    except Exception:
+        return Failure(True, f"{_where(task)}\n{traceback.format_exc()}")
+
+
+def _where(task: Task) -> str:
+    return (
+        f"in {task.plan.path}, cell {task.cell}, strategy {task.strategy}, seeds {task.seed}..{task.seed + task.runs - 1}, "
+        f"knobs set {dict(task.plan.overrides)}, preset {task.plan.preset}, host {task.plan.host}"
+    )
+
+
+class Campaign:
+    """Runs batches; ``results()`` gives one judged cell after the other."""
+
+    def __init__(
+        self,
+        batches: Sequence[Batch],
+        *,
+        jobs: int = 1,
+        first: bool = False,
+        progress: Callable[[Batch, Cell, int], None] | None = None,
+    ) -> None:
+        """``first``: stop at the first violation; ``progress`` is told of each chunk's schedules when it is counted."""
+        self._cells = [(batch, cell) for batch in batches for cell in batch.cells]
+        self._jobs = max(1, jobs)
+        self._first = first
+        self._progress = progress
+        self._done: set[int] = set()
+        self._partial: tuple[int, Tally] | None = None
+
+    def results(self) -> Iterator[CellResult]:
+        """Every cell judged, in order. Raises PtactorsError; ModelError for what is a bug in ptactors."""
+        with contextlib.closing(self._counted()) as counted:
+            for number, tally in counted:
+                result = _judge(*self._cells[number], tally)
+                yield result
+                if self._first and result.verdict == VIOLATED:
+                    return
+
+    def _counted(self) -> Generator[tuple[int, Tally], None, None]:
+        with contextlib.closing(self._pieces()) as pieces:
+            tally = Tally()
+            for number, piece in pieces:
+                if number in self._done:
+                    continue
+                batch, cell = self._cells[number]
+                tally.merge(piece)
+                self._partial = number, tally
+                if self._progress:
+                    self._progress(batch, cell, piece.runs)
+                if tally.runs == batch.runs or (self._first and self._settled(number, tally)):
+                    self._done.add(number)
+                    self._partial = None
+                    yield number, tally
+                    tally = Tally()
+
+    def interrupted(self) -> CellResult | None:
+        """The cell that was being counted when an interrupt came, as far as it got; None if there is none."""
+        return _judge(*self._cells[self._partial[0]], self._partial[1]) if self._partial else None
+
+    def _settled(self, number: int, tally: Tally) -> bool:
+        """Whether more schedules of this cell are not wanted under ``-x``."""
+        result = _judge(*self._cells[number], tally)
+        explicit = result.expectations[:-1]
+        seen = bool(explicit) and all(e.kind == "exists" and e.verdict == HELD for e in explicit)
+        return result.verdict == VIOLATED or seen
+
+    def _tasks(self) -> Iterator[tuple[int, Task]]:
+        for number, (batch, cell) in enumerate(self._cells):
+            for first in range(0, batch.runs, CHUNK):
+                if number in self._done:
+                    break
+                yield number, Task(
+                    plan=batch.plan, digest=batch.scenario.digest, cell=cell.index, strategy=batch.strategy,
+                    seed=batch.seed + first, runs=min(CHUNK, batch.runs - first),
+                )  # fmt: skip
+
+    def _pieces(self) -> Generator[tuple[int, Tally], None, None]:
+        chunks = sum(-(-batch.runs // CHUNK) for batch, _ in self._cells)
+        jobs = min(self._jobs, chunks)
+        if jobs <= 1:
+            for number, task in self._tasks():
+                yield number, _checked(count(task))
+            return
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts)
+        try:
+            yield from _in_order(pool, self._tasks(), jobs + _WINDOW)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(pool: Executor, tasks: Iterator[tuple[int, Task]], window: int) -> Iterator[tuple[int, Tally]]:
+    waiting: deque[tuple[int, Future[Tally | Failure]]] = deque()
+    exhausted = False
+    while True:
+        while not exhausted and len(waiting) < window:
+            following = next(tasks, None)
+            if following is None:
+                exhausted = True
+            else:
+                waiting.append((following[0], pool.submit(count, following[1])))
+        if not waiting:
+            return
+        number, future = waiting.popleft()
+        yield number, _checked(future.result())
+
+
+def _checked(piece: Tally | Failure) -> Tally:
+    if isinstance(piece, Failure):
+        raise ModelError(piece.text) if piece.internal else UsageError(piece.text)
+    return piece
+
+
+def _judge(batch: Batch, cell: Cell, tally: Tally) -> CellResult:
+    return judge(batch.scenario.name, cell, batch.seed, batch.strategy, tally)
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches the whole process group; only the parent answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

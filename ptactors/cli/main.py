@@ -1,0 +1,131 @@
+"""The command ``ptactors``: its subcommands by name, and what becomes of errors.
+
+Subcommands are imported when they are called, so that ``--help``, ``list``, ``check`` and ``log`` start fast and never import
+trio.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from ptactors import __version__
+from ptactors.errors import IncompatibleRecording, ModelError, PtactorsError, ReplayDivergence
+
+HELD, VIOLATED, USAGE, INCONCLUSIVE, DIVERGED, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
+"""Exit codes."""
+_BROKEN_PIPE = 141
+
+COMMANDS = {
+    "run": ("ptactors.cli.run", "Run scenarios and judge their expectations."),
+    "replay": ("ptactors.cli.replay", "Make a recorded schedule again, step by step."),
+    "check": ("ptactors.cli.check", "Read scenario files and report every error with its position."),
+    "list": ("ptactors.cli.listing", "List scenarios, operations, hazards, knobs, presets, strategies or events."),
+    "rule": ("ptactors.cli.rule", "Explain a hazard."),
+    "log": ("ptactors.cli.logs", "Work with saved logs."),
+    "schema": ("ptactors.cli.schema", "Print the JSON Schema of scenario files or of the --json document."),
+    "completion": ("ptactors.cli.completion", "Print the completion script for a shell."),
+}
+"""Subcommand -> module with ``command``, and its line in the help."""
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are wanted; the help needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every subcommand, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one subcommand; None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """An unknown name gets the nearest known one."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            from ptactors.scenario.hints import suggest
+
+            raise click.UsageError(f"no command {name!r}; {suggest(name, COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of subcommands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ptactors", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Explore races between page-table reclaim, TLB flushes and RCU in a model of Linux on x86_64.
+
+    \b
+    Exit codes: 0 held, 1 violated, 2 usage or scenario error, 3 inconclusive,
+    4 replay diverged, 70 internal error, 130 interrupted.
+    """
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run one command line; every error becomes a sentence on stderr and an exit code."""
+    try:
+        code = cli.main(list(arguments), prog_name="ptactors", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else HELD
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not complain again
+        return _BROKEN_PIPE
+    except (ReplayDivergence, IncompatibleRecording) as error:
+        return _say(f"error: {error}", DIVERGED)
+    except ModelError as error:
+        return _internal(str(error) if "Traceback" in str(error) else traceback.format_exc())
+    except PtactorsError as error:
+        return _say(_user_text(error), USAGE)
+    except OSError as error:
+        return _say(f"error: {error.filename + ': ' if error.filename else ''}{error.strerror or error}", USAGE)
+    except Exception:
+        return _internal(traceback.format_exc())
+
+
+def _user_text(error: PtactorsError) -> str:
+    """Diagnostics stand for themselves; a sentence gets ``error:`` in front."""
+    return str(error) if getattr(error, "diagnostics", None) else f"error: {error}"
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code
+
+
+def _internal(trace: str) -> int:
+    command = shlex.join(["ptactors", *sys.argv[1:]])
+    return _say(
+        f"{trace.rstrip()}\n\n"
+        "internal error: this is a bug in ptactors, not in your scenario. Please report it with all of the above and:\n"
+        f"  ptactors {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+        f"  command: {command}\n"
+        "  the scenario file, if it is not one of those that come with ptactors",
+        INTERNAL,
+    )
+
+
+def main() -> None:
+    """Entry point of the command ``ptactors``."""
+    sys.exit(invoke(sys.argv[1:]))

@@ -1,0 +1,60 @@
+"""``ptactors replay``: a recorded schedule made again."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ptactors.cli.main import HELD, VIOLATED
+from ptactors.cli.options import keeping, painter
+
+
+@click.command("replay")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--log", type=click.Choice(["none", "all"]), default="all", show_default=True, help="Whether the log is written.")
+@keeping
+def command(file: Path, log: str, host: str, log_dir: str, color: str, verbose: bool, quiet: bool) -> int:
+    """Make the run of a schedule FILE again, step by step, and show what was found in it.
+
+    The same log is written as for the first run. A step that differs from the recording ends the replay with exit code 4, and so
+    does a recording of another version or of a scenario that was changed. Exit code 1: this run violates an expectation.
+    """
+    from ptactors.campaign.again import judge_run, recorded, replay
+    from ptactors.cli.clock import wall_facts
+    from ptactors.cli.find import known
+    from ptactors.report.failure import failure, story_of
+
+    facts = wall_facts()
+    recording = recorded(file, known())
+    kept = replay(recording, host=host, folder=Path(log_dir) if log == "all" else None, facts=facts)
+    paint = painter(color)
+    violated = judge_run(recording, kept.outcome)
+    schedule = recording.schedule
+    if not quiet:
+        where = f"{schedule.scenario}/{recording.cell.index}"
+        print(f"Replay {where}  {schedule.cell}  seed {schedule.seed}  {kept.outcome.steps} steps")
+        line = shlex.join(["ptactors", "replay", str(file)])
+        for finding in kept.outcome.findings:
+            print(failure(story_of(kept.outcome), finding, line))
+        if kept.outcome.status != "complete":
+            print(f"The run ended early: {kept.outcome.status}: {kept.outcome.reason}")
+    if verbose:
+        _details(kept.outcome, facts()["wall_seconds"])
+    for text in violated:
+        print(f"{paint('violated', 'red')}: {text}")
+    if kept.log is not None and not quiet:
+        print(f"log: {kept.log}")
+    verdict = paint("violated", "red") if violated else paint("held", "green")
+    print(f"Verdict: {verdict} in this schedule; digest {kept.outcome.digest}")
+    return VIOLATED if violated else HELD
+
+
+def _details(outcome: Any, seconds: float) -> None:
+    for name, value in sorted(outcome.metrics.items()):
+        print(f"  metric {name}: {value}")
+    for name, value in outcome.final:
+        print(f"  final {name}={value}")
+    print(f"Time: {seconds} s")

@@ -1,0 +1,46 @@
+"""``ptactors run``: scenarios in, verdicts out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ptactors.cli.options import Seeds, SeedsType, check_preset, keeping, parse_settings
+from ptactors.errors import UsageError
+
+
+@click.command("run")
+@click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
+@click.option("--seed", type=SeedsType(), help="First seed, or all of a range; default: the scenario's.")
+@click.option("--runs", type=click.IntRange(1), help="Schedules a cell; default: the scenario's.")
+@click.option("--budget", type=click.Choice(["normal", "full"]), default="normal", show_default=True,
+              help="Which of the scenario's budgets counts.")
+@click.option("--strategy", metavar="NAME", help="Who chooses the next actor; default: the scenario's.")
+@click.option("--set", "settings", multiple=True, metavar="KNOB=VALUE", help="Set a knob over the scenario; repeatable.")
+@click.option("--preset", metavar="NAME", help="Use this kernel instead of the scenario's.")
+@click.option("--cell", "only", multiple=True, metavar="NAME", help="Only this cell, by name or number; repeatable.")
+@click.option("--jobs", type=click.IntRange(1), default=None, help="Processes; default: one a CPU. Results do not depend on it.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; see 'ptactors schema document'.")
+@click.option("--log", type=click.Choice(["none", "failing", "all"]), default="failing", show_default=True,
+              help="Which runs are kept: none; each cell's witness; every one.")
+@click.option("-x", "--first", is_flag=True, help="Stop at the first violation; a cell also once every exists is seen.")
+@keeping
+def command(scenarios: tuple[str, ...], seed: Seeds | None, **options: Any) -> int:
+    """Run scenarios (files, folders or names) and judge their expectations in every cell."""
+    from ptactors.cli.session import Request, Session
+
+    request = Request(
+        scenarios=scenarios,
+        seeds=seed,
+        overrides=parse_settings(options.pop("settings")),
+        preset=check_preset(options.pop("preset")),
+        log_dir=Path(options.pop("log_dir")),
+        jobs=options.pop("jobs") or os.cpu_count() or 1,
+        **options,
+    )
+    if seed is not None and seed.count is not None and request.runs is not None:
+        raise UsageError("--seed A..B says how many schedules to run; it cannot be used with --runs")
+    return Session(request).run()

@@ -1,0 +1,69 @@
+"""What a campaign prints: herd's Observation line for each expectation, the verdict in honest words, and a last line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from ptactors.campaign.verdict import HELD, INCONCLUSIVE, SURPRISE, VIOLATED, CellResult, ScenarioResult, worst
+
+Paint = Callable[[str, str], str]
+"""(text, colour) -> text; colour is a name that click knows."""
+COLOURS = {HELD: "green", VIOLATED: "red", INCONCLUSIVE: "yellow"}
+_STATES_SHOWN = 8
+
+
+def plain(text: str, _: str) -> str:
+    """Paint that does not."""
+    return text
+
+
+def cell_lines(result: CellResult, *, verbose: bool = False, paint: Paint = plain) -> Iterator[str]:
+    """The lines of one cell."""
+    tally, cell = result.tally, result.cell
+    where = f"{result.scenario}/{cell.index}"
+    seeds = f"seeds {result.seed}..{result.seed + tally.runs - 1}" if tally.runs > 1 else f"seed {result.seed}"
+    yield f"Cell {where}  {cell.name + '  ' if cell.name else ''}{seeds}  strategy {result.strategy}"
+    for each in result.expectations:
+        if each.condition == SURPRISE and each.verdict == HELD and not verbose:
+            continue
+        yield f"Observation {where} {each.observation} {each.hits} {each.schedules - each.hits}"
+        verdict, _, words = each.sentence().partition(": ")
+        yield f"  {each.kind} {each.condition}: {paint(verdict, COLOURS[each.verdict])}: {words}"
+        if each.condition == SURPRISE and each.verdict != HELD:
+            seen = ", ".join(f"{name} in {s.count}" for name, s in sorted(tally.surprises.items()) if name)
+            yield f"    {seen}"
+    for reason in result.reasons:
+        yield f"  {paint(INCONCLUSIVE, COLOURS[INCONCLUSIVE])}: {reason}"
+    if verbose:
+        yield from _details(result)
+
+
+def _details(result: CellResult) -> Iterator[str]:
+    tally = result.tally
+    for name in sorted(tally.hazards):
+        seen = tally.hazards[name]
+        yield f"  hazard {name}: in {seen.count} of {tally.runs}, first with seed {seen.seed}"
+    for name, value in tally.summary().items():
+        yield f"  metric {name}: {value}"
+    states = sorted(tally.finals.items(), key=lambda item: (-item[1].count, item[1].seed))
+    for state, seen in states[:_STATES_SHOWN]:
+        yield f"  {seen.count:>7} *> " + " ".join(f"{name}={value};" for name, value in state)
+    if len(states) > _STATES_SHOWN:
+        yield f"          and {len(states) - _STATES_SHOWN} more final states"
+
+
+def scenario_lines(result: ScenarioResult, *, paint: Paint = plain) -> Iterator[str]:
+    """What is to be said of a scenario beside its cells."""
+    if result.missed:
+        yield f"Scenario {result.name}: {paint(INCONCLUSIVE, COLOURS[INCONCLUSIVE])}: never reached {', '.join(result.missed)}"
+
+
+def last_line(scenarios: Sequence[ScenarioResult], *, interrupted: bool = False, paint: Paint = plain) -> str:
+    """The verdict of everything."""
+    cells = [cell for scenario in scenarios for cell in scenario.cells]
+    counts = {v: sum(cell.verdict == v for cell in cells) for v in (HELD, VIOLATED, INCONCLUSIVE)}
+    verdict = worst([s.verdict for s in scenarios] + [INCONCLUSIVE] * interrupted)
+    told = ", ".join(f"{n} {v}" for v, n in counts.items() if n) or "none"
+    schedules = sum(cell.tally.runs for cell in cells)
+    cut = " (interrupted)" if interrupted else ""
+    return f"Verdict: {paint(verdict, COLOURS[verdict])}{cut}; cells: {told}; schedules: {schedules}"
