@@ -68,7 +68,9 @@ FORBIDDEN = '[[expect]]\nwhen = { flush_before_set_huge = true }\nforbidden = "h
 NEVER = '[[expect]]\nforbidden = "hazard(mixed_page_size_tlb)"\n'
 
 
-def write_sample(folder: Path, name: str = "sample", *, runs: int = 120, rest: str = MATRIX + EXISTS + FORBIDDEN, top: str = "") -> Path:
+def write_sample(
+    folder: Path, name: str = "sample", *, runs: int = 120, rest: str = MATRIX + EXISTS + FORBIDDEN, top: str = ""
+) -> Path:
     """A scenario file."""
     path = folder / f"{name}.toml"
     path.write_text(SAMPLE.format(name=name, runs=runs, rest=rest, top=top))
@@ -87,7 +89,8 @@ def story() -> tuple:
         (32, 0, GatherBegin(0, "p", 1)),
         (38, 0, LockAcquire(0, f"pte:{TABLE:#x}", "pte", "spin")),
     ]
-    events += [(39 + i, 0, EntryWrite("pte_clear", 0, "p", 0, A + i * 4096, TABLE, 1, i, make(0x1A0 + i, RW), 0)) for i in range(6)]
+    clears = [EntryWrite("pte_clear", 0, "p", 0, A + i * 4096, TABLE, 1, i, make(0x1A0 + i, RW), 0) for i in range(6)]
+    events += [(39 + i, 0, clear) for i, clear in enumerate(clears)]
     events += [
         (45, 0, EntryWrite("pmd_clear", 0, "p", 1, A, PMD, 1, 1, make(TABLE, RW), 0)),
         (46, 0, LockRelease(0, f"pte:{TABLE:#x}", "pte", "spin")),
@@ -107,7 +110,8 @@ def story() -> tuple:
 
 
 FINDING = Finding(
-    "mixed_page_size_tlb", 61, 1, "2M translation of A filled into the TLB of cpu1, which still holds the 4K translation A+0x3000",
+    "mixed_page_size_tlb", 61, 1,
+    "2M translation of A filled into the TLB of cpu1, which still holds the 4K translation A+0x3000",
     ((13, "4K translation A+0x3000 -> frame 0x1a2 filled into the TLB of cpu1"), (45, "its pmd was cleared by cpu0"),
      (58, "huge pmd installed at A by cpu1")),
 )  # fmt: skip

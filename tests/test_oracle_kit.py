@@ -13,6 +13,7 @@ from ptactors.model.hazard import Finding, Severity
 from ptactors.model.paging import DIRTY, HUGE, PAGE_SIZE, PMD_SIZE, TABLE_FLAGS, USER, Level, index, make
 from ptactors.model.state import Record
 from ptactors.oracle.base import Rule
+from ptactors.oracle.mirror import Mirror
 from ptactors.oracle.table import HAZARDS, Oracles
 
 NAMES = (
@@ -112,7 +113,15 @@ def huge(pfn: int) -> int:
 
 
 def fill(
-    cpu: int, va: int, pfn: int, size: int = PAGE_SIZE, write: bool = True, table: int = PTE, table_gen: int = 1, gen: int = 1, asid: int = 1
+    cpu: int,
+    va: int,
+    pfn: int,
+    size: int = PAGE_SIZE,
+    write: bool = True,
+    table: int = PTE,
+    table_gen: int = 1,
+    gen: int = 1,
+    asid: int = 1,
 ) -> ev.TlbFill:
     return ev.TlbFill(cpu, MM, asid, va, size, pfn, gen, write, write, table if size == PAGE_SIZE else PMD, table_gen, False)
 
@@ -122,7 +131,7 @@ def flush(cpu: int, start: int = 0, end: int = 1 << 48, asid: int = 1, psc: str 
 
 
 def read(cpu: int, va: int, token: str, pfn: int = PAGE, gen: int = 1) -> ev.MemRead:
-    return ev.MemRead(cpu, "R", MM, va, pfn, gen, PAGE_SIZE, 0, token)
+    return ev.MemRead(cpu, "R", MM, va, pfn, gen, PAGE_SIZE, 1 if token else 0, token)
 
 
 def write(cpu: int, va: int, token: str, pfn: int = PAGE, gen: int = 1) -> ev.MemWrite:
@@ -149,6 +158,7 @@ def test_oracle_explains_itself(name):
     assert oracle.source
     assert oracle.kinds
     assert set(oracle.kinds) <= set(ev.EVENTS)
+    assert set(oracle(Mirror(), print).listeners()) == set(oracle.kinds)
     assert (oracle.__doc__ or "").strip()
     for field in attrs.fields(Rule):
         assert getattr(oracle.rule, field.name).strip(), field.name
@@ -170,7 +180,9 @@ def test_mirror_listens_before_every_oracle_and_only_to_known_kinds():
     assert set(order) <= set(ev.EVENTS)
     noted = bench.mirror.listeners()
     for kind, listeners in order.items():
-        judges = [listener for listener in listeners if hasattr(listener, "__self__") and listener.__self__ in bench.oracles.values()]
+        judges = [
+            listener for listener in listeners if hasattr(listener, "__self__") and listener.__self__ in bench.oracles.values()
+        ]
         assert len(listeners) - len(judges) == (1 if kind in noted else 0)
         if kind in noted:
             assert listeners[0] not in judges

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_oracle_kit import A, FLAGS, MM, PAGE, PMD, PTE, PTE2, Story, alloc, drop, fill, free, pmd, pte, take, to_table
+from test_oracle_kit import FLAGS, MM, PAGE, PMD, PTE, PTE2, A, Story, alloc, drop, fill, free, pmd, pte, take, to_table
 
 from ptactors.model import event as ev
 from ptactors.model.paging import Level, make
@@ -24,9 +24,15 @@ SOFTWARE = {
     "lock of a freed table": (Story().do(MAP, *GONE, take(1, LOCK)), True),
     "wait for the lock of a freed table": (Story().do(MAP, *DETACH, FREED_LOCK, free(PTE, "pte"), ev.LockWait(1, LOCK)), True),
     "lock of a table reused since the map": (Story().do(MAP, *REUSED, take(1, LOCK)), True),
-    "lock of memory reused for something else": (Story().do(*DETACH, FREED_LOCK, free(PTE, "pte"), alloc(PTE, gen=2), take(1, LOCK)), True),
+    "lock of memory reused for something else": (
+        Story().do(*DETACH, FREED_LOCK, free(PTE, "pte"), alloc(PTE, gen=2), take(1, LOCK)),
+        True,
+    ),
     "a detached table that still lives": (Story().do(MAP, *DETACH, READ, take(1, LOCK), drop(1, LOCK)), False),
-    "unmapped before the reuse": (Story().do(MAP, ev.TableUnmap(1, PTE), *REUSED, MAP._replace(gen=2), READ._replace(gen=2)), False),
+    "unmapped before the reuse": (
+        Story().do(MAP, ev.TableUnmap(1, PTE), *REUSED, MAP._replace(gen=2), READ._replace(gen=2)),
+        False,
+    ),
     "another cpu had it mapped": (Story().do(MAP, *REUSED, READ._replace(cpu=0, gen=2)), False),
     "the map was forgotten with the operation": (
         Story().do(MAP, ev.OpEnd(1, "R", "walk", ""), *REUSED, READ._replace(gen=2)),
@@ -102,15 +108,24 @@ NONEMPTY = {
     "emptied first": (filled().do(*CLEAR, *DETACH, queue(), free(PTE, "pte")), False),
     "one of two entries left": (filled().do(*pte(0, A, 0, make(PAGE, FLAGS)), *CLEAR, *DETACH), True),
     "a bit set by hardware keeps it one entry": (
-        filled().do(ev.HardwareBits(0, MM, Level.PTE, A + 0x5000, PTE, 5, make(PAGE, FLAGS), make(PAGE, FLAGS | 64)), *CLEAR, *DETACH),
+        filled().do(
+            ev.HardwareBits(0, MM, Level.PTE, A + 0x5000, PTE, 5, make(PAGE, FLAGS), make(PAGE, FLAGS | 64)), *CLEAR, *DETACH
+        ),
         False,
     ),
     "a huge pmd is no table": (
-        Story().do(*DETACH, *pmd(0, "set_huge_pmd", 0, make(0x40000000, FLAGS | 128)), *pmd(0, "pmd_clear", make(0x40000000, FLAGS | 128), 0)),
+        Story().do(
+            *DETACH,
+            *pmd(0, "set_huge_pmd", 0, make(0x40000000, FLAGS | 128)),
+            *pmd(0, "pmd_clear", make(0x40000000, FLAGS | 128), 0),
+        ),
         False,
     ),
-    "content of an earlier life": (filled().do(*CLEAR, *DETACH, queue(), free(PTE, "pte"), alloc(PTE, "pte", 2), free(PTE, "pte", 2)), False),
-}  # fmt: skip
+    "content of an earlier life": (
+        filled().do(*CLEAR, *DETACH, queue(), free(PTE, "pte"), alloc(PTE, "pte", 2), free(PTE, "pte", 2)),
+        False,
+    ),
+}
 
 
 @pytest.mark.parametrize("case", NONEMPTY)
@@ -127,7 +142,10 @@ def test_nonempty_pte_page_names_the_page():
 
 BOGUS = {
     "a live table": (Story().do(*DETACH, alloc(PTE2, "pte"), *pmd(0, "pmd_install", 0, to_table(PTE2))), False),
-    "a freed table": (Story().do(*DETACH, alloc(PTE2, "pte"), free(PTE2, "pte"), *pmd(0, "pmd_install", 0, to_table(PTE2))), True),
+    "a freed table": (
+        Story().do(*DETACH, alloc(PTE2, "pte"), free(PTE2, "pte"), *pmd(0, "pmd_install", 0, to_table(PTE2))),
+        True,
+    ),
     "a data page": (Story().do(*DETACH, alloc(PAGE), *pmd(0, "pmd_populate", 0, to_table(PAGE))), True),
     "nothing": (Story().do(*DETACH, *pmd(0, "pmd_populate", 0, to_table(0))), True),
     "a huge page": (Story().do(*DETACH, *pmd(0, "set_huge_pmd", 0, make(0x40000000, FLAGS | 128))), False),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from test_oracle_kit import (
-    A,
     FLAGS,
     HEAD,
     MM,
@@ -13,6 +12,7 @@ from test_oracle_kit import (
     PTE,
     PTE2,
     RO,
+    A,
     Story,
     alloc,
     drop,
@@ -53,7 +53,10 @@ MIXES = {
     "same frame, same permission": (both_pages().do(fill(1, B, HEAD + 3), fill(1, A, HEAD, PMD_SIZE)), set()),
     "flushed in between": (both_pages().do(fill(1, B, PAGE), flush(1), fill(1, A, HEAD, PMD_SIZE)), set()),
     "flushed one by one": (both_pages().do(fill(1, B, PAGE), flush(1, B, B + 1), fill(1, A, HEAD, PMD_SIZE)), set()),
-    "flushed the neighbour only": (both_pages().do(fill(1, B, PAGE), flush(1, B + 0x1000, B + 0x2000), fill(1, A, HEAD, PMD_SIZE)), MIXED),
+    "flushed the neighbour only": (
+        both_pages().do(fill(1, B, PAGE), flush(1, B + 0x1000, B + 0x2000), fill(1, A, HEAD, PMD_SIZE)),
+        MIXED,
+    ),
     "any part drops the 2M entry": (both_pages().do(fill(1, A, HEAD, PMD_SIZE), flush(1, B, B + 1), fill(1, B, PAGE)), set()),
     "evicted": (both_pages().do(fill(1, B, PAGE), ev.TlbEvict(1, 1, B, 0x1000), fill(1, A, HEAD, PMD_SIZE)), set()),
     "flushed for every asid": (both_pages().do(fill(1, B, PAGE), flush(1, asid=-1), fill(1, A, HEAD, PMD_SIZE)), set()),
@@ -87,7 +90,10 @@ TWO = {
         {"two_translations_one_va", "two_pte_pages"},
     ),
     "two tables, one frame": (both_pages().do(fill(0, B, PAGE), fill(1, B, PAGE, table=PTE2)), set()),
-    "2M tables never count as PTE pages": (both_pages().do(fill(0, B, PAGE), fill(1, A, HEAD, PMD_SIZE)), {"two_translations_one_va"}),
+    "2M tables never count as PTE pages": (
+        both_pages().do(fill(0, B, PAGE), fill(1, A, HEAD, PMD_SIZE)),
+        {"two_translations_one_va"},
+    ),
     "flushed first": (both_pages().do(fill(0, B, PAGE), flush(0), fill(1, B, PAGE2, table=PTE2)), set()),
     "the other cpu runs another mm": (
         both_pages().do(fill(0, B, PAGE), ev.Cr3Write(0, "n", 2, True), fill(1, B, PAGE2)),
@@ -125,9 +131,14 @@ STALE = {
         Story().do(alloc(PAGE), free(PAGE), alloc(PAGE, gen=2), fill(0, A, PAGE, gen=2), write(0, A, "t", gen=2)),
         False,
     ),
-    "a page inside a live huge frame": (Story().do(alloc(HEAD, order=9), fill(0, A, HEAD, PMD_SIZE), write(0, B, "t", HEAD + 3)), False),
+    "a page inside a live huge frame": (
+        Story().do(alloc(HEAD, order=9), fill(0, A, HEAD, PMD_SIZE), write(0, B, "t", HEAD + 3)),
+        False,
+    ),
     "a page inside a freed huge frame": (
-        Story("file-shared").do(alloc(HEAD, order=9), fill(0, A, HEAD, PMD_SIZE), free(HEAD, order=9), write(0, B, "t", HEAD + 3)),
+        Story("file-shared").do(
+            alloc(HEAD, order=9), fill(0, A, HEAD, PMD_SIZE), free(HEAD, order=9), write(0, B, "t", HEAD + 3)
+        ),
         True,
     ),
     "a huge frame reused": (
@@ -161,7 +172,10 @@ BYPASS = {
     "while mmap_lock is held for writing": (protected().do(take(0, f"mmap:{MM}", "write"), write(1, A, "t")), False),
     "a reader holds mmap_lock": (protected().do(take(0, f"mmap:{MM}", "read"), write(1, A, "t")), True),
     "writable after all": (protected().do(*pte(0, A, make(PAGE, RO), make(PAGE, FLAGS)), write(1, A, "t")), False),
-    "the entry maps another frame": (protected().do(alloc(PAGE2), *pte(0, A, make(PAGE, RO), make(PAGE2, RO)), write(1, A, "t")), False),
+    "the entry maps another frame": (
+        protected().do(alloc(PAGE2), *pte(0, A, make(PAGE, RO), make(PAGE2, RO)), write(1, A, "t")),
+        False,
+    ),
     "zero page": (Story().setup(alloc(1, "zero", cpu=-1)).do(fill(0, A, 1), write(0, A, "t", 1)), True),
     "huge zero page": (
         Story().setup(alloc(HEAD, "zero", cpu=-1, order=9)).do(fill(0, A, HEAD, PMD_SIZE), write(0, B, "t", HEAD + 3)),

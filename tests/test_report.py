@@ -16,8 +16,8 @@ STEPS = [step for step, _ in FINDING.history]
 
 
 def told(records=None, **changes: object) -> Story:
-    values = {"scenario": "case1", "cell": "flush_before_set_huge=n", "seed": 417, "records": records or story(), "functions": FUNCTIONS}
-    return Story(**{**values, **changes})
+    values = {"scenario": "case1", "cell": "flush_before_set_huge=n", "seed": 417, "functions": FUNCTIONS}
+    return Story(records=records or story(), **{**values, **changes})
 
 
 def columns(lines: list[str]) -> list[tuple[int, str, str]]:

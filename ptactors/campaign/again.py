@@ -72,13 +72,23 @@ def replay(recording: Recording, *, host: str, folder: Path | None, facts: Facts
     )  # fmt: skip
 
 
-def judge_run(recording: Recording, outcome: Outcome) -> tuple[str, ...]:
-    """The expectations that this one run violates."""
-    violated: list[str] = []
+@attrs.frozen
+class Broken:
+    """An expectation that one run violates."""
+
+    kind: str
+    condition: str
+    hazards: tuple[str, ...]
+    """Those it is about."""
+
+
+def judge_run(recording: Recording, outcome: Outcome) -> tuple[Broken, ...]:
+    """The expectations that this one run violates; one alone cannot violate an ``exists``."""
+    broken: list[Broken] = []
     for expectation, true in zip(recording.cell.expects, outcome.verdicts, strict=True):
-        broken = (expectation.kind == "forbidden" and true) or (expectation.kind == "always" and not true)
-        if broken and (true or outcome.status != "limit"):
-            violated.append(f"{expectation.kind} {expectation.condition.text}")
+        condition, kind = expectation.condition, expectation.kind
+        if (kind == "forbidden" and true) or (kind == "always" and not true and outcome.status != "limit"):
+            broken.append(Broken(kind, condition.text, condition.hazards()))
     surprises = tolerance(recording.scenario, recording.cell)
-    found = [f.hazard for f in outcome.findings if f.hazard in surprises]
-    return (*violated, *([f"forbidden {SURPRISE}: {', '.join(found)}"] if found else []))
+    found = tuple(f.hazard for f in outcome.findings if f.hazard in surprises)
+    return (*broken, Broken("forbidden", SURPRISE, found)) if found else tuple(broken)

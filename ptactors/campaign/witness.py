@@ -36,7 +36,7 @@ class Kept:
 
 
 def slug(cell: str) -> str:
-    """The folder of a cell: its name as far as every file system takes it; a checksum where that loses something."""
+    """The folder of a cell: its name as far as every file system takes it, with a checksum where it is too long."""
     text = re.sub(r"[^A-Za-z0-9._=+-]+", "-", cell).strip("-.")
     if len(text) <= _SLUG_LIMIT and text == cell:
         return text

@@ -5,9 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from ptactors.cli.main import cli
-
-_VARIABLE = "_PTACTORS_COMPLETE"
+from ptactors.cli.main import COMPLETION_VARIABLE, cli
 
 
 @click.command("completion")
@@ -16,4 +14,4 @@ def command(shell: str) -> None:
     """Print the completion script for SHELL; for bash: eval "$(ptactors completion bash)"."""
     kind = get_completion_class(shell)
     assert kind is not None, "click knows all three"
-    print(kind(cli, {}, "ptactors", _VARIABLE).source())
+    print(kind(cli, {}, "ptactors", COMPLETION_VARIABLE).source())

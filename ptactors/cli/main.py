@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import shell_complete
 
 from ptactors import __version__
 from ptactors.errors import IncompatibleRecording, ModelError, PtactorsError, ReplayDivergence
@@ -22,6 +23,8 @@ from ptactors.errors import IncompatibleRecording, ModelError, PtactorsError, Re
 HELD, VIOLATED, USAGE, INCONCLUSIVE, DIVERGED, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
 """Exit codes."""
 _BROKEN_PIPE = 141
+COMPLETION_VARIABLE = "_PTACTORS_COMPLETE"
+"""Environment variable by which completion scripts ask."""
 
 COMMANDS = {
     "run": ("ptactors.cli.run", "Run scenarios and judge their expectations."),
@@ -81,17 +84,16 @@ def cli() -> None:
 def invoke(arguments: Sequence[str]) -> int:
     """Run one command line; every error becomes a sentence on stderr and an exit code."""
     try:
-        code = cli.main(list(arguments), prog_name="ptactors", standalone_mode=False)
-        sys.stdout.flush()
-        return code if isinstance(code, int) else HELD
+        return _dispatch(arguments)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
     except click.ClickException as error:
         error.show()
         return USAGE
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not complain again
-        return _BROKEN_PIPE
+        return _reader_is_gone()
     except (ReplayDivergence, IncompatibleRecording) as error:
         return _say(f"error: {error}", DIVERGED)
     except ModelError as error:
@@ -102,6 +104,24 @@ def invoke(arguments: Sequence[str]) -> int:
         return _say(f"error: {error.filename + ': ' if error.filename else ''}{error.strerror or error}", USAGE)
     except Exception:
         return _internal(traceback.format_exc())
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    """What click's own ``main`` does, without its exit code for a broken pipe, which is that of a violation."""
+    instruction = os.environ.get(COMPLETION_VARIABLE)
+    if instruction:
+        return shell_complete(cli, {}, "ptactors", COMPLETION_VARIABLE, instruction)
+    with cli.make_context("ptactors", list(arguments)) as context:
+        code = cli.invoke(context)
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return code if isinstance(code, int) else HELD
+
+
+def _reader_is_gone() -> int:
+    """As if SIGPIPE had ended the process; the flush at exit must not complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    return _BROKEN_PIPE
 
 
 def _user_text(error: PtactorsError) -> str:

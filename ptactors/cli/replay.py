@@ -25,7 +25,7 @@ def command(file: Path, log: str, host: str, log_dir: str, color: str, verbose: 
     from ptactors.campaign.again import judge_run, recorded, replay
     from ptactors.cli.clock import wall_facts
     from ptactors.cli.find import known
-    from ptactors.report.failure import failure, story_of
+    from ptactors.report.failure import failure, story_of, tell
 
     facts = wall_facts()
     recording = recorded(file, known())
@@ -37,14 +37,18 @@ def command(file: Path, log: str, host: str, log_dir: str, color: str, verbose: 
         where = f"{schedule.scenario}/{recording.cell.index}"
         print(f"Replay {where}  {schedule.cell}  seed {schedule.seed}  {kept.outcome.steps} steps")
         line = shlex.join(["ptactors", "replay", str(file)])
-        for finding in kept.outcome.findings:
-            print(failure(story_of(kept.outcome), finding, line))
+        story, findings = story_of(kept.outcome), kept.outcome.findings
+        if violated:
+            first = violated[0]
+            print(tell(story, findings, first.hazards, (first.kind, first.condition), line))
+        elif findings:
+            print(failure(story, findings[0], line, findings[1:]))
         if kept.outcome.status != "complete":
             print(f"The run ended early: {kept.outcome.status}: {kept.outcome.reason}")
     if verbose:
         _details(kept.outcome, facts()["wall_seconds"])
-    for text in violated:
-        print(f"{paint('violated', 'red')}: {text}")
+    for each in violated:
+        print(f"{paint('violated', 'red')}: {each.kind} {each.condition}")
     if kept.log is not None and not quiet:
         print(f"log: {kept.log}")
     verdict = paint("violated", "red") if violated else paint("held", "green")

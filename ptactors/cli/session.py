@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import attrs
 
 from ptactors.campaign.run import Batch, Campaign, Plan, prepare
-from ptactors.campaign.verdict import HELD, INCONCLUSIVE, VIOLATED, CellResult, ScenarioResult, conclude, worst
+from ptactors.campaign.verdict import HELD, INCONCLUSIVE, SURPRISE, VIOLATED, CellResult, ScenarioResult, conclude, worst
 from ptactors.campaign.witness import Kept, keep
 from ptactors.cli.clock import wall_facts
 from ptactors.cli.main import HELD as EXIT_HELD
@@ -25,7 +26,7 @@ from ptactors.cli.progress import Progress
 from ptactors.errors import Diagnostic, ScenarioError, UsageError
 from ptactors.log.write import LogWriteFault
 from ptactors.report.document import Witness, document
-from ptactors.report.failure import broken_expectation, failure, story_of
+from ptactors.report.failure import story_of, tell
 from ptactors.report.summary import cell_lines, last_line, scenario_lines
 from ptactors.scenario.load import find
 
@@ -84,7 +85,7 @@ class Session:
         """The exit code. Raises PtactorsError for what the user got wrong."""
         batches = self._prepare()
         request = self._request
-        interrupted = False
+        interrupted, handler = False, signal.getsignal(signal.SIGINT)
         total = sum(batch.runs for batch in batches for _ in batch.cells)
         with Progress(total, wanted=not request.quiet) as progress:
             campaign = Campaign(batches, jobs=request.jobs, first=request.first, progress=progress.advance)
@@ -94,11 +95,15 @@ class Session:
                         self._finish(batch, result)
             except KeyboardInterrupt:
                 interrupted = True
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was done is printed, however often the key is hit
                 rest = campaign.interrupted()
                 if rest is not None:
                     self._done.setdefault(rest.scenario, []).append(rest)
                     self._print(cell_lines(rest, verbose=request.verbose, paint=self._paint))
-        return self._conclude(batches, interrupted)
+        try:
+            return self._conclude(batches, interrupted)
+        finally:
+            signal.signal(signal.SIGINT, handler)
 
     def _prepare(self) -> list[Batch]:
         """Every scenario, read; the errors of all files at once."""
@@ -219,16 +224,12 @@ def _knob_word(value: object) -> str:
 def failure_text(result: CellResult, kept: Kept, replay: str) -> str:
     """The text for a cell's witness: of the hazard it is about, else of the expectation."""
     story = story_of(kept.outcome)
-    named: list[str] = []
-    for expectation, each in zip(result.cell.expects, result.expectations, strict=False):
-        if each.seed == story.seed:
-            named += expectation.condition.hazards()
-    named += [name for name in result.tally.surprises if name]
-    findings = kept.outcome.findings
-    about = next((f for f in findings if f.hazard in named), None)
-    if about is not None:
-        return failure(story, about, replay)
-    shown = next((e for e in result.expectations if e.seed == story.seed), None)
-    if shown is not None and shown.condition:
-        return broken_expectation(story, shown.kind, shown.condition, replay)
-    return failure(story, findings[0], replay)
+    shown = [i for i, each in enumerate(result.expectations) if each.seed == story.seed]
+    number = next((i for i in shown if result.expectations[i].verdict == VIOLATED), shown[0] if shown else -1)
+    if 0 <= number < len(result.cell.expects):
+        named = result.cell.expects[number].condition.hazards()
+        expectation = result.expectations[number].kind, result.expectations[number].condition
+    else:
+        named = tuple(result.tally.surprises) or tuple(result.tally.hazards)
+        expectation = "forbidden", SURPRISE
+    return tell(story, kept.outcome.findings, named, expectation, replay)

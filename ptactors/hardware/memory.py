@@ -107,8 +107,8 @@ def next_frame(state: State, cpu: int, order: int) -> int:
     lists = state.read(pcp(cpu))
     lifo = state.config.machine.frame_reuse is FrameReuse.LIFO
     if order:
-        return lists.huge[-1] if lists.huge and lifo else HUGE_PFN + ((cpu + 1) << 24) + lists.used_huge * HPAGE_PMD_NR
-    return lists.small[-1] if lists.small and lifo else ((cpu + 1) << 20) + lists.used_small
+        return lists.huge[-1] if lists.huge and lifo else HUGE_PFN + ((cpu + 2) << 24) + lists.used_huge * HPAGE_PMD_NR
+    return lists.small[-1] if lists.small and lifo else ((cpu + 2) << 20) + lists.used_small
 
 
 def alloc_frame(state: State, cpu: int, kind: str, order: int, mm: str) -> int:

@@ -1,34 +1,200 @@
-"""The explicit list of operations that programs may use."""
+"""The explicit list of operations that programs may use, each with the steps it may make.
+
+A step class that an operation makes and does not list here is refused by the engine; the groups below follow the modules.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+from ptactors.hardware.interrupt import IrqRestore, IrqSave, SendIpi, WaitIpi
+from ptactors.hardware.memory import AllocFrame, FreeFrames, PutFrames
+from ptactors.hardware.tlb import FlushAsid, Invlpg, WriteCr3
+from ptactors.hardware.walker import Access, WalkLoad
+from ptactors.kernel import fault, gather, gup, lock, mm, pgtable, rcu, syscall, thp, tlbflush, unmap, zap
 from ptactors.kernel.operation import Kind, Operation, Parameter
 
+Steps = frozenset[type]
 
-async def _placeholder(*_: object) -> None:
-    return None
+SPIN: Steps = frozenset({lock.SpinLock, lock.SpinTryLock, lock.SpinUnlock})
+MMAP: Steps = frozenset({lock.MmapLock, lock.MmapUnlock, lock.MmapReadTryLock})
+VMA: Steps = frozenset({lock.VmaStartRead, lock.VmaEndRead, mm.FindVma, mm.HasAnonVma, mm.PrepareAnonVma})
+RCU: Steps = frozenset({rcu.RcuReadLock, rcu.RcuReadUnlock})
+IPI: Steps = frozenset({IrqSave, IrqRestore, SendIpi, WaitIpi})
+FLUSH: Steps = IPI | {
+    tlbflush.IncTlbGen,
+    tlbflush.ReadTlbGen,
+    tlbflush.ReadMask,
+    tlbflush.ChangeMask,
+    tlbflush.ReadTlbState,
+    tlbflush.WriteTlbState,
+    tlbflush.BeginFlush,
+    tlbflush.EndFlush,
+    Invlpg,
+    FlushAsid,
+    WriteCr3,
+}
+TABLES: Steps = (
+    RCU
+    | SPIN
+    | {
+        pgtable.ReadUpper,
+        pgtable.ReadPmd,
+        pgtable.ReadPte,
+        pgtable.ScanTable,
+        pgtable.WriteEntry,
+        pgtable.MapPte,
+        pgtable.PteUnmap,
+    }
+)
+INSTALL: Steps = TABLES | {pgtable.AllocTable, pgtable.InstallUpper, pgtable.FillTable, AllocFrame, FreeFrames, PutFrames}
+GATHER: Steps = FLUSH | {
+    gather.ChangePending,
+    gather.ReadPending,
+    gather.AllocBatch,
+    gather.QueuePage,
+    gather.QueueTable,
+    gather.FreeTables,
+    rcu.CallRcuFree,
+    rcu.RequestGp,
+    rcu.AwaitGp,
+    rcu.SetMode,
+    mm.AddRss,
+    mm.AddPgtables,
+    FreeFrames,
+    PutFrames,
+}
+HUGE: Steps = frozenset({thp.Deposit, thp.Withdraw, thp.GetPages})
+FAULT: Steps = (
+    MMAP | VMA | INSTALL | FLUSH | HUGE | {fault.EnterFault, fault.LeaveFault, mm.AddRss, gather.ReadPending, gather.FreeTables}
+)
+ZAP: Steps = (
+    TABLES
+    | GATHER
+    | HUGE
+    | {
+        zap.MarkDirty,
+        zap.FrameKind,
+        zap.NeedResched,
+        rcu.CondResched,
+        mm.VmasOf,
+        pgtable.FillTable,
+        lock.MmapLock,
+        lock.MmapUnlock,
+    }
+)
+ENTRY: Steps = frozenset({syscall.EnterSyscall, syscall.ExitSyscall})
+UNMAP: Steps = (
+    ZAP
+    | ENTRY
+    | {lock.MmapDowngrade, lock.VmaStartWrite, lock.VmaEndWriteAll, mm.SetVmas, unmap.ReadRoot, unmap.DropUser, unmap.CheckMm}
+)
+
+FAULT_LOCKS = ("vma", "mmap", "page_table", "pmd", "pte")
+ZAP_LOCKS = ("mmap", "pmd", "pte")
 
 
-def _op(name: str, *parameters: Parameter) -> Operation:
-    return Operation(name=name, parameters=parameters, run=_placeholder, mirrors="-", source="-")
+def _operation(
+    run: Callable[..., Awaitable[object]],
+    *parameters: Parameter,
+    mirrors: str,
+    source: str,
+    steps: Steps,
+    locks: tuple[str, ...] = (),
+) -> Operation:
+    name = run.__name__.removeprefix("op_")
+    summary = (run.__doc__ or "").strip().splitlines()[0]
+    return Operation(
+        name=name,
+        parameters=parameters,
+        run=run,
+        mirrors=mirrors,
+        source=source,
+        locks=locks,
+        steps=steps,
+        summary=summary,
+    )
 
+
+_VA = Parameter("va", Kind.ADDRESS)
+_RANGE = Parameter("range", Kind.RANGE)
+_REGISTER = Parameter("register", Kind.REGISTER, "->", required=False)
 
 OPERATIONS: dict[str, Operation] = {
-    op.name: op
-    for op in (
-        _op("read", Parameter("va", Kind.ADDRESS), Parameter("register", Kind.REGISTER, "->", required=False)),
-        _op("write", Parameter("va", Kind.ADDRESS), Parameter("value", Kind.VALUE, "=")),
-        _op("madvise", Parameter("range", Kind.RANGE), Parameter("advice", Kind.ADVICE)),
-        _op("munmap", Parameter("range", Kind.RANGE)),
-        _op(
-            "walk",
-            Parameter("va", Kind.ADDRESS),
-            Parameter("times", Kind.NUMBER, "times", required=False, default=2),
-            Parameter("register", Kind.REGISTER, "->", required=False),
+    operation.name: operation
+    for operation in (
+        _operation(
+            syscall.op_read,
+            _VA,
+            _REGISTER,
+            mirrors="a load from user mode",
+            source="Intel SDM volume 3, 4.10; arch/x86/mm/fault.c, mm/memory.c",
+            steps=FAULT | {Access, WalkLoad},
+            locks=FAULT_LOCKS,
         ),
-        _op("gup_fast", Parameter("va", Kind.ADDRESS), Parameter("register", Kind.REGISTER, "->", required=False)),
-        _op("switch", Parameter("task", Kind.TASK)),
-        _op("wait", Parameter("label", Kind.LABEL)),
-        _op("cond_resched"),
+        _operation(
+            syscall.op_write,
+            _VA,
+            Parameter("value", Kind.VALUE, "="),
+            mirrors="a store from user mode",
+            source="Intel SDM volume 3, 4.10; arch/x86/mm/fault.c, mm/memory.c",
+            steps=FAULT | {Access, WalkLoad},
+            locks=FAULT_LOCKS,
+        ),
+        _operation(
+            syscall.op_madvise,
+            _RANGE,
+            Parameter("advice", Kind.ADVICE),
+            mirrors="madvise()",
+            source="mm/madvise.c, mm/memory.c, mm/mmu_gather.c; RFC v1 4/7; v6.10-6.14",
+            steps=ZAP | ENTRY,
+            locks=ZAP_LOCKS,
+        ),
+        _operation(
+            syscall.op_munmap,
+            _RANGE,
+            mirrors="munmap()",
+            source="mm/vma.c, mm/memory.c; v6.10-6.14",
+            steps=UNMAP,
+            locks=ZAP_LOCKS,
+        ),
+        _operation(
+            syscall.op_walk,
+            _VA,
+            Parameter("times", Kind.NUMBER, "times", required=False, default=2),
+            _REGISTER,
+            mirrors="pte_offset_map() ... pte_unmap()",
+            source="mm/pgtable-generic.c; v6.5-6.14",
+            steps=RCU | {pgtable.ReadUpper, pgtable.MapPte, pgtable.ReadPte, pgtable.PteUnmap, rcu.SetMode},
+        ),
+        _operation(
+            syscall.op_gup_fast,
+            _VA,
+            _REGISTER,
+            mirrors="pin_user_pages_fast_only()",
+            source="mm/gup.c; v6.10-6.14",
+            steps=TABLES | {gup.TryGrab, gup.Pinned, IrqSave, IrqRestore, PutFrames, rcu.SetMode},
+        ),
+        _operation(
+            syscall.op_switch,
+            Parameter("task", Kind.TASK),
+            mirrors="context_switch(): switch_mm_irqs_off() or enter_lazy_tlb()",
+            source="kernel/sched/core.c, arch/x86/mm/tlb.c; v6.10-6.14",
+            steps=FLUSH | {rcu.SetMode, rcu.ContextSwitch, tlbflush.ReadPgd},
+        ),
+        _operation(
+            syscall.op_wait,
+            Parameter("label", Kind.LABEL),
+            mirrors="user-space synchronisation",
+            source="none: orders a scenario",
+            steps=frozenset({syscall.Wait}),
+        ),
+        _operation(
+            syscall.op_cond_resched,
+            mirrors="cond_resched()",
+            source="kernel/sched/core.c; kernel/rcu/tree_plugin.h",
+            steps=frozenset({rcu.SetMode, rcu.CondResched}),
+        ),
     )
 }
+"""Every operation by name."""

@@ -17,8 +17,8 @@ from ptactors.model.event import ENTRY_NAMES, EVENTS, EntryWrite, HardwareBits, 
 
 SCHEMA = 1
 """Version of the log's format; grows when a reader of today would misread a log of tomorrow."""
-SETUP = "setup"
-"""The actor of records before the first step."""
+NOBODY = "-"
+"""The actor of records that are no actor's: the set-up and the end of the run."""
 ADDRESSES = ("va", "start", "end", "address")
 FRAMES = ("pfn", "table")
 ENTRIES: dict[type, tuple[str, ...]] = {

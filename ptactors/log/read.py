@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from ptactors.errors import PtactorsError
-from ptactors.log.codec import SCHEMA, SETUP, FieldFault, decode
+from ptactors.log.codec import SCHEMA, NOBODY, FieldFault, decode
 from ptactors.model.state import Record
 
 _MAX_LINE = 1 << 24
@@ -81,7 +81,7 @@ class SavedLog:
             yield from self._read(file)
 
     def _read(self, file: BinaryIO) -> Iterator[tuple[Record, dict[str, Any]]]:
-        ids = {name: i for i, name in enumerate(self.actors)} | {SETUP: -1}
+        ids = {name: i for i, name in enumerate(self.actors)} | {NOBODY: -1}
         line = file.readline(_MAX_LINE)
         digest = hashlib.sha256(line)
         count, number = 0, 1

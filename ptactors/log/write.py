@@ -17,7 +17,7 @@ import orjson
 import structlog
 
 from ptactors.errors import PtactorsError
-from ptactors.log.codec import SCHEMA, SETUP, encode
+from ptactors.log.codec import SCHEMA, NOBODY, encode
 from ptactors.log.symbol import Symbols
 from ptactors.model.event import VmaInit
 from ptactors.model.state import Record
@@ -80,7 +80,7 @@ class LogWriter:
         step, actor, event = record
         if type(event) is VmaInit:
             self._symbols.learn(event)
-        fields = encode(step, self._actors[actor] if actor >= 0 else SETUP, event, self._symbols)
+        fields = encode(step, self._actors[actor] if actor >= 0 else NOBODY, event, self._symbols)
         if cause is not None:
             fields["cause"] = cause
         if function:

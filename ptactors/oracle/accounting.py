@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ptactors.model.event import ExitMm, FrameAlloc, FrameFree, GatherTable, PgtablesBytes, ProgramsDone, Rss, RunEnd
 from ptactors.model.paging import HPAGE_PMD_NR, HUGE, PAGE_SIZE, PRESENT, pfn_of
+from ptactors.model.state import Listener
 from ptactors.oracle.base import Oracle, Rule
 from ptactors.oracle.memory import TABLE_KINDS
 
@@ -32,14 +33,17 @@ class Leak(Oracle):
         super().reset()
         self._exited: set[str] = set()
 
-    def see(self, step: int, actor: int, event: ExitMm | RunEnd) -> None:
-        """A process is gone, or the run is over."""
-        if type(event) is ExitMm:
-            self._exited.add(event.mm)
-            return
+    def listeners(self) -> dict[type, Listener]:
+        """Who is gone, and the end."""
+        return {ExitMm: self._note_exit, RunEnd: self._look}
+
+    def _note_exit(self, step: int, actor: int, event: ExitMm) -> None:
+        self._exited.add(event.mm)
+
+    def _look(self, step: int, actor: int, event: RunEnd) -> None:
         memory = self.mirror.memory
         seen = {*self.mirror.vmas, *(frame.mm for frame in memory.frames.values() if frame.kind in TABLE_KINDS)}
-        if not event.complete or not self._exited or not seen - {""} <= self._exited:  # type: ignore[union-attr]
+        if not event.complete or not self._exited or not seen - {""} <= self._exited:
             return
         left = [frame for frame in memory.frames.values() if not frame.frees and frame.kind not in KEPT]
         if not left or not self.first():
@@ -79,29 +83,29 @@ class CounterMismatch(Oracle):
         self._start_tables: dict[str, int] = {}
         """mm -> the same, when set-up was done."""
 
-    def see(self, step: int, actor: int, event: object) -> None:
-        """A counter changes, or what it counts, or it is time to compare."""
-        kind = type(event)
-        if kind is Rss:
-            self._rss.setdefault(event.mm, {})[event.kind] = event.value  # type: ignore[attr-defined]
-        elif kind is PgtablesBytes:
-            self._note_bytes(event)  # type: ignore[arg-type]
-        elif kind is ProgramsDone:
-            for mm in self.mirror.vmas:
-                self._compare(step, actor, mm)
-        elif kind is ExitMm:
-            self._exit(step, actor, event.mm)  # type: ignore[attr-defined]
-        else:
-            self._note_table(event)  # type: ignore[arg-type]
+    def listeners(self) -> dict[type, Listener]:
+        """The counters, what they count, and the moments to compare."""
+        return {
+            Rss: self._note_rss,
+            PgtablesBytes: self._note_bytes,
+            FrameAlloc: self._note_table,
+            FrameFree: self._note_table,
+            GatherTable: self._note_table,
+            ProgramsDone: self._compare_all,
+            ExitMm: self._exit,
+        }
 
-    def _note_bytes(self, event: PgtablesBytes) -> None:
+    def _note_rss(self, step: int, actor: int, event: Rss) -> None:
+        self._rss.setdefault(event.mm, {})[event.kind] = event.value
+
+    def _note_bytes(self, step: int, actor: int, event: PgtablesBytes) -> None:
         if event.cpu < 0:
             self._start[event.mm] = event.value
         else:
             self._start.setdefault(event.mm, event.value - event.delta)
         self._bytes[event.mm] = event.value
 
-    def _note_table(self, event: FrameAlloc | FrameFree | GatherTable) -> None:
+    def _note_table(self, step: int, actor: int, event: FrameAlloc | FrameFree | GatherTable) -> None:
         frame = self.mirror.memory.frames.get(event.pfn)
         if frame is None or frame.kind not in TABLE_KINDS:
             return
@@ -119,6 +123,10 @@ class CounterMismatch(Oracle):
     def _surplus(self, mm: str) -> int:
         """What pgtables_bytes counted at the start beyond the tables that were set up."""
         return self._start.get(mm, 0) - PAGE_SIZE * self._start_tables.get(mm, 0)
+
+    def _compare_all(self, step: int, actor: int, event: ProgramsDone) -> None:
+        for mm in self.mirror.vmas:
+            self._compare(step, actor, mm)
 
     def _compare(self, step: int, actor: int, mm: str) -> None:
         if mm in self._bytes:
@@ -146,7 +154,8 @@ class CounterMismatch(Oracle):
                 count += HPAGE_PMD_NR if frame is not None and frame.kind == "anon" else 0
         return count
 
-    def _exit(self, step: int, actor: int, mm: str) -> None:
+    def _exit(self, step: int, actor: int, event: ExitMm) -> None:
+        mm = event.mm
         for kind, value in self._rss.get(mm, {}).items():
             if value and self.first():
                 self.report(step, actor, f"rss({kind}) of {mm} is {value} after its exit", (), f"rss({kind})")

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import attrs
 
 from ptactors.model.hazard import Finding, Severity
+from ptactors.model.state import Listener
 from ptactors.oracle.mirror import Mirror
 
 History = tuple[tuple[int, str], ...]
@@ -61,7 +62,11 @@ class Oracle:
 
     def see(self, step: int, actor: int, event: Any) -> None:
         """Take note of one event."""
-        raise NotImplementedError
+        self.listeners()[type(event)](step, actor, event)
+
+    def listeners(self) -> dict[type, Listener]:
+        """Kind of event -> what sees it; an oracle of several kinds says here which of its methods sees which."""
+        return dict.fromkeys(self.kinds, self.see)
 
     def first(self) -> bool:
         """Count a sighting; whether it is the one to report (texts are made for that one only)."""

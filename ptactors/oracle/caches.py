@@ -39,14 +39,17 @@ class Space:
     def drop(self, start: int, end: int, scope: str) -> None:
         """Forget what an invalidation of [start, end) drops."""
         small, huge = self.small, self.huge
-        if (end - start) >> PAGE_SHIFT < len(small):
+        if not small:
+            pass
+        elif (end - start) >> PAGE_SHIFT < len(small):
             for va in range(align_down(start, PAGE_SIZE), end, PAGE_SIZE):
                 small.pop(va, None)
         else:
             for va in [v for v in small if v < end and start < v + PAGE_SIZE]:
                 del small[va]
-        for va in [v for v in huge if v < end and start < v + PMD_SIZE]:
-            del huge[va]
+        if huge:
+            for va in [v for v in huge if v < end and start < v + PMD_SIZE]:
+                del huge[va]
         if scope == "all":
             self.upper.clear()
         elif scope == "path":
@@ -75,11 +78,10 @@ class Caches:
 
     def space(self, cpu: int, asid: int) -> Space:
         """What the CPU caches under this asid."""
-        spaces = self.spaces.setdefault(cpu, {})
-        found = spaces.get(asid)
-        if found is None:
-            found = spaces[asid] = Space()
-        return found
+        try:
+            return self.spaces[cpu][asid]
+        except KeyError:
+            return self.spaces.setdefault(cpu, {}).setdefault(asid, Space())
 
     def fill(self, step: int, event: TlbFill, op: str) -> None:
         """A translation enters."""
@@ -89,13 +91,13 @@ class Caches:
             self.loaded[event.cpu] = (event.mm, event.asid)
         self._asked = None
 
-    def evict(self, event: TlbEvict) -> None:
+    def evict(self, step: int, actor: int, event: TlbEvict) -> None:
         """A translation leaves."""
         self._asked = None
         space = self.space(event.cpu, event.asid)
         (space.small if event.size == PAGE_SIZE else space.huge).pop(event.va, None)
 
-    def invalidate(self, event: TlbInvalidate) -> None:
+    def invalidate(self, step: int, actor: int, event: TlbInvalidate) -> None:
         """An invalidation; asid -1 is every one."""
         self._asked = None
         spaces = self.spaces.get(event.cpu)
@@ -108,17 +110,17 @@ class Caches:
             for space in spaces.values():
                 space.drop(event.start, event.end, event.psc)
 
-    def psc_fill(self, step: int, event: PscFill) -> None:
+    def psc_fill(self, step: int, actor: int, event: PscFill) -> None:
         """An upper-level entry enters."""
         key = (event.level, align_down(event.va, 1 << SHIFT[event.level]))
         self.space(event.cpu, event.asid).upper[key] = (step, event)
 
-    def psc_evict(self, event: PscEvict) -> None:
+    def psc_evict(self, step: int, actor: int, event: PscEvict) -> None:
         """An upper-level entry leaves."""
         key = (event.level, align_down(event.va, 1 << SHIFT[event.level]))
         self.space(event.cpu, event.asid).upper.pop(key, None)
 
-    def load(self, event: Cr3Write) -> None:
+    def load(self, step: int, actor: int, event: Cr3Write) -> None:
         """MOV CR3."""
         self._asked = None
         self.loaded[event.cpu] = (event.mm, event.asid)

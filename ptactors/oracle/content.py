@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import chain
 from typing import ClassVar
 
-from ptactors.model.event import EntryWrite, FolioDirty, FrameFree, GatherEnd, GupPin, MemRead, MemWrite, RunEnd
+from ptactors.model.event import EntryWrite, FolioDirty, FrameFree, GatherEnd, GupPin, MemRead, MemWrite, RunEnd, TableRead
 from ptactors.model.paging import DIRTY, PRESENT, pfn_of
+from ptactors.model.state import Listener
 from ptactors.oracle.base import Oracle, Rule
 from ptactors.oracle.pages import DISCARDED, OVERWRITTEN, UNKNOWN
 
@@ -69,7 +70,7 @@ class WrongData(_Reads):
 
     name = "wrong_data"
     source = "mm/gup.c, gup_fast_pte_range(): recheck of pmd and pte"
-    kinds = (MemRead, GupPin)
+    kinds = (MemRead, TableRead, GupPin)
     verdict = UNKNOWN
     rule = Rule(
         meaning="A program reads data of another page or another program, or the kernel gives a driver a page that belongs to"
@@ -80,16 +81,34 @@ class WrongData(_Reads):
         scenario="single-table-vs-gup-fast",
     )
 
-    def see(self, step: int, actor: int, event: MemRead | GupPin) -> None:
-        """A read, or a pin."""
-        if type(event) is not GupPin:
-            super().see(step, actor, event)  # type: ignore[arg-type]
-            return
+    def reset(self) -> None:
+        """A new run."""
+        super().reset()
+        self._looked: dict[int, tuple[int, int]] = {}
+        """CPU -> (page, its frame's generation) of the last present entry that a walker there read."""
+
+    def listeners(self) -> dict[type, Listener]:
+        """Reads, and what GUP-fast sees and pins."""
+        return {MemRead: self.see, TableRead: self._entry_read, GupPin: self._pin}
+
+    def _entry_read(self, step: int, actor: int, event: TableRead) -> None:
+        if event.value > 0 and event.value & PRESENT:
+            pfn = pfn_of(event.value)
+            frame = self.mirror.memory.frame(pfn)
+            self._looked[event.cpu] = (pfn, frame.gen if frame is not None else -1)
+
+    def _pin(self, step: int, actor: int, event: GupPin) -> None:
         frame = self.mirror.memory.frame(event.pfn)
-        if frame is None or (frame.gen == event.gen and not frame.frees) or not self.first():
+        if frame is None:
+            return
+        pfn, gen = self._looked.get(event.cpu, (-1, -1))
+        reused = pfn == event.pfn and gen not in (-1, frame.gen)
+        data = frame.kind in ("anon", "file", "zero")
+        if (data and not reused and not frame.frees and frame.gen == event.gen) or not self.first():
             return
         state = "freed" if frame.frees else f"{frame.kind} of generation {frame.gen}"
-        what = f"cpu{event.cpu} pins frame {event.pfn:#x} (generation {event.gen}) for {self.mirror.at(event.mm, event.va)};"
+        known = gen if reused else event.gen
+        what = f"cpu{event.cpu} pins frame {event.pfn:#x} (generation {known}) for {self.mirror.at(event.mm, event.va)};"
         lines = (*self.mirror.writes(event.mm, event.va), (frame.died, f"frame {frame.pfn:#x} freed"))
         self.report(step, actor, f"{what} it is {state}", lines, "gup pin")
 
@@ -146,41 +165,46 @@ class LostDirty(Oracle):
         self._suspects: dict[int, None] = {}
         """Written frames of which an entry has changed since, or that were written through no dirty entry."""
 
-    def see(self, step: int, actor: int, event: MemWrite | EntryWrite | FolioDirty | FrameFree | GatherEnd | RunEnd) -> None:
-        """A store, a change of its entry, a mark, or a moment to look."""
-        kind = type(event)
-        if kind is MemWrite:
-            self._store(step, event)  # type: ignore[arg-type]
-        elif kind is EntryWrite:
-            if self._written:
-                self._change(event.old)  # type: ignore[union-attr]
-        elif kind is FolioDirty:
-            self._marked[event.pfn] = event.gen  # type: ignore[union-attr]
-            self._forget(event.pfn)  # type: ignore[union-attr]
-        elif kind is FrameFree:
-            self._forget(event.pfn)  # type: ignore[union-attr]
-            self._marked.pop(event.pfn, None)  # type: ignore[union-attr]
-        elif kind is RunEnd:
-            self._look(step, actor, list(self._written))
-        elif self._suspects and not any(self.mirror.pending.values()):
+    def listeners(self) -> dict[type, Listener]:
+        """A store, a change of its entry, a mark, and the moments to look."""
+        return {
+            MemWrite: self._store,
+            EntryWrite: self._change,
+            FolioDirty: self._mark,
+            FrameFree: self._free,
+            GatherEnd: self._gather_end,
+            RunEnd: self._run_end,
+        }
+
+    def _mark(self, step: int, actor: int, event: FolioDirty) -> None:
+        self._marked[event.pfn] = event.gen
+        self._written.pop(event.pfn, None)
+        self._suspects.pop(event.pfn, None)
+
+    def _free(self, step: int, actor: int, event: FrameFree) -> None:
+        if event.kind == "file":
+            self._written.pop(event.pfn, None)
+            self._suspects.pop(event.pfn, None)
+            self._marked.pop(event.pfn, None)
+
+    def _gather_end(self, step: int, actor: int, event: GatherEnd) -> None:
+        if self._suspects and not any(self.mirror.pending.values()):
             self._look(step, actor, list(self._suspects))
 
-    def _forget(self, pfn: int) -> None:
-        self._written.pop(pfn, None)
-        self._suspects.pop(pfn, None)
+    def _run_end(self, step: int, actor: int, event: RunEnd) -> None:
+        self._look(step, actor, list(self._written))
 
-    def _change(self, old: int) -> None:
-        if not old & PRESENT:
+    def _change(self, step: int, actor: int, event: EntryWrite) -> None:
+        if self._written and event.old & PRESENT:
+            frame = self.mirror.memory.frame(pfn_of(event.old))
+            if frame is not None and frame.pfn in self._written:
+                self._suspects[frame.pfn] = None
+
+    def _store(self, step: int, actor: int, event: MemWrite) -> None:
+        frame = self.mirror.target
+        if frame is None or frame.kind != "file" or event.cpu < 0 or frame.frees or frame.gen != event.gen:
             return
-        frame = self.mirror.memory.frame(pfn_of(old))
-        if frame is not None and frame.pfn in self._written:
-            self._suspects[frame.pfn] = None
-
-    def _store(self, step: int, event: MemWrite) -> None:
         memory = self.mirror.memory
-        frame = memory.frame(event.pfn)
-        if event.cpu < 0 or frame is None or frame.kind != "file" or frame.frees or frame.gen != event.gen:
-            return
         if self._marked.get(frame.pfn) != frame.gen:
             self._written.setdefault(frame.pfn, {})[event.mm, event.va] = (step, event.pfn)
             if not memory.maps(event.mm, event.va, event.pfn) & DIRTY:

@@ -12,7 +12,8 @@ from ptactors.model.event import (
     TableRead,
     WalkRead,
 )
-from ptactors.model.paging import Level, is_table, pfn_of
+from ptactors.model.paging import PAGE_SHIFT, PMD_SHIFT, Level, is_table, pfn_of
+from ptactors.model.state import Listener
 from ptactors.oracle.base import Oracle, Rule
 from ptactors.oracle.mirror import Mirror
 
@@ -53,27 +54,31 @@ class SoftwareWalkerUaf(Oracle):
         scenario="single-table-vs-rcu-walker",
     )
 
-    def see(self, step: int, actor: int, event: TableMap | TableRead | EntryWrite | LockWait | LockAcquire) -> None:
-        """A use of a table or of its lock."""
-        kind = type(event)
-        if kind is LockWait or kind is LockAcquire:
-            if _misuse_of_lock(self.mirror, event.cpu, event.lock) == "table" and self.first():  # type: ignore[union-attr]
-                lock: str = event.lock  # type: ignore[union-attr]
-                self._tell(step, actor, event.cpu, self.mirror.table_of(lock), f"uses the lock {lock} of", "lock")
-            return
-        table: int = event.table  # type: ignore[union-attr]
+    def listeners(self) -> dict[type, Listener]:
+        """Uses of a table, and uses of its lock."""
+        return {
+            TableMap: self._use, TableRead: self._use, EntryWrite: self._use, LockWait: self._lock, LockAcquire: self._lock
+        }  # fmt: skip
+
+    def _lock(self, step: int, actor: int, event: LockWait | LockAcquire) -> None:
+        if _misuse_of_lock(self.mirror, event.cpu, event.lock) == "table" and self.first():
+            table = self.mirror.table_of(event.lock)
+            self._tell(step, actor, event.cpu, table, f"uses the lock {event.lock} of", "lock")
+
+    def _use(self, step: int, actor: int, event: TableMap | TableRead | EntryWrite) -> None:
+        cpu, table = event.cpu, event.table
         frame = self.mirror.memory.frames.get(table)
-        if frame is None or event.cpu < 0:
+        if frame is None:
             return
         if not frame.frees:
-            if kind is TableMap or table not in self.mirror.mapped.get(event.cpu, ()):
+            mapped = self.mirror.mapped.get(cpu)
+            if not mapped or table not in mapped or mapped[table][0] == frame.gen:
                 return
-            if self.mirror.mapped[event.cpu][table][0] == frame.gen:
-                return
-        if self.first():
-            verb = "writes an entry of" if kind is EntryWrite else "maps" if kind is TableMap else "reads an entry of"
-            verb = f"{verb} {self.mirror.at(event.mm, event.va)} in"  # type: ignore[union-attr]
-            self._tell(step, actor, event.cpu, table, verb, "write" if kind is EntryWrite else "read")
+        if cpu >= 0 and self.first():
+            kind = type(event)
+            verb = "writes the entry of" if kind is EntryWrite else "maps" if kind is TableMap else "reads the entry of"
+            verb = f"{verb} {self.mirror.at(event.mm, event.va)} in"
+            self._tell(step, actor, cpu, table, verb, "write" if kind is EntryWrite else "read")
 
     def _tell(self, step: int, actor: int, cpu: int, table: int, verb: str, role: str) -> None:
         frame = self.mirror.memory.frames[table]
@@ -180,14 +185,22 @@ class NonemptyPtePageFreed(Oracle):
         scenario="nonempty-table",
     )
 
-    def see(self, step: int, actor: int, event: EntryWrite | GatherTable | FrameFree) -> None:
-        """A table goes."""
-        if type(event) is EntryWrite:
-            if event.level != Level.PMD or event.what != "pmd_clear" or not is_table(event.old):
-                return
-            table, deed = pfn_of(event.old), "unlinks"
-        else:
-            table, deed = event.pfn, "queues" if type(event) is GatherTable else "frees"  # type: ignore[union-attr]
+    def listeners(self) -> dict[type, Listener]:
+        """The three ways in which a table goes."""
+        return {EntryWrite: self._unlink, GatherTable: self._queue, FrameFree: self._free}
+
+    def _unlink(self, step: int, actor: int, event: EntryWrite) -> None:
+        if event.what == "pmd_clear" and is_table(event.old):
+            self._judge(step, actor, pfn_of(event.old), f"cpu{event.cpu} unlinks", event)
+
+    def _queue(self, step: int, actor: int, event: GatherTable) -> None:
+        self._judge(step, actor, event.pfn, f"cpu{event.cpu} queues", None)
+
+    def _free(self, step: int, actor: int, event: FrameFree) -> None:
+        if event.pfn in self.mirror.memory.filled:
+            self._judge(step, actor, event.pfn, f"cpu{event.cpu} frees", None)
+
+    def _judge(self, step: int, actor: int, table: int, deed: str, unlink: EntryWrite | None) -> None:
         memory = self.mirror.memory
         left = memory.filled.get(table)
         if not left:
@@ -197,13 +210,13 @@ class NonemptyPtePageFreed(Oracle):
             return
         slot = next(s for s in range(512) if memory.entries.get(table << 9 | s))
         value = memory.entries[table << 9 | slot]
-        what = f"cpu{event.cpu} {deed} PTE page {table:#x} with {left} entries; slot {slot} is {value:#x}"
-        lines = list(self.mirror.table_life(table))
-        if type(event) is EntryWrite:
-            base = event.va >> 21 << 21
-            what += f", for {self.mirror.at(event.mm, base + (slot << 12))}"
-            lines += self.mirror.writes(event.mm, base + (slot << 12), Level.PTE)
-        self.report(step, actor, what, tuple(lines), deed)
+        what = f"{deed} PTE page {table:#x} with {left} entries; slot {slot} is {value:#x}"
+        lines = self.mirror.table_life(table)
+        if unlink is not None:
+            va = (unlink.va >> PMD_SHIFT << PMD_SHIFT) + (slot << PAGE_SHIFT)
+            what += f", for {self.mirror.at(unlink.mm, va)}"
+            lines += self.mirror.writes(unlink.mm, va, Level.PTE)
+        self.report(step, actor, what, tuple(lines), deed.partition(" ")[2])
 
 
 class BogusPageTable(Oracle):
@@ -226,7 +239,7 @@ class BogusPageTable(Oracle):
 
     def see(self, step: int, actor: int, event: EntryWrite) -> None:
         """A table is linked."""
-        if event.what not in ("pmd_install", "pmd_populate") or event.cpu < 0:
+        if (event.what != "pmd_install" and event.what != "pmd_populate") or event.cpu < 0:
             return
         table = pfn_of(event.new)
         frame = self.mirror.memory.frames.get(table)

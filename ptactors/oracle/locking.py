@@ -12,6 +12,7 @@ from ptactors.model.event import (
     UserMode,
 )
 from ptactors.model.paging import Level
+from ptactors.model.state import Listener
 from ptactors.oracle.base import Oracle, Rule
 
 ORDER = {"mmap": 0, "vma": 1, "page_table": 2, "pmd": 3, "pte": 4}
@@ -75,19 +76,26 @@ class RcuMisuse(Oracle):
         scenario="single-table-vs-rcu-walker",
     )
 
-    def see(self, step: int, actor: int, event: RcuUnlock | UserMode | OpEnd | MightSleep) -> None:
-        """A section ends, or must not be open."""
-        cpu, kind = event.cpu, type(event)
-        depth = self.mirror.rcu.get(cpu, 0)
-        if kind is RcuUnlock:
-            if (depth < 0 or event.depth < 0) and self.first():  # type: ignore[union-attr]
-                self.report(step, actor, f"cpu{cpu} closes an RCU read section that it never opened", (), "unlock")
-        elif kind is MightSleep:
-            if event.rcu > 0 and self.first():  # type: ignore[union-attr]
-                what = f"cpu{cpu} may sleep in {event.what} inside an RCU read section"  # type: ignore[union-attr]
-                self.report(step, actor, what, (), "sleep")
-        elif depth > 0 and (kind is OpEnd or event.mode == "user") and self.first():  # type: ignore[union-attr]
-            self.report(step, actor, f"cpu{cpu} leaves the kernel with {depth} RCU read sections open", (), "left open")
+    def listeners(self) -> dict[type, Listener]:
+        """Where a section ends, and where none may be open."""
+        return {RcuUnlock: self._unlock, UserMode: self._mode, OpEnd: self._leave, MightSleep: self._sleep}
+
+    def _unlock(self, step: int, actor: int, event: RcuUnlock) -> None:
+        if (event.depth < 0 or self.mirror.rcu[event.cpu] < 0) and self.first():
+            self.report(step, actor, f"cpu{event.cpu} closes an RCU read section that it never opened", (), "unlock")
+
+    def _mode(self, step: int, actor: int, event: UserMode) -> None:
+        if event.mode == "user":
+            self._leave(step, actor, event)
+
+    def _leave(self, step: int, actor: int, event: UserMode | OpEnd) -> None:
+        depth = self.mirror.rcu.get(event.cpu, 0)
+        if depth > 0 and self.first():
+            self.report(step, actor, f"cpu{event.cpu} leaves the kernel with {depth} RCU read sections open", (), "left open")
+
+    def _sleep(self, step: int, actor: int, event: MightSleep) -> None:
+        if event.rcu > 0 and self.first():
+            self.report(step, actor, f"cpu{event.cpu} may sleep in {event.what} inside an RCU read section", (), "sleep")
 
 
 class ProtocolViolation(Oracle):
@@ -112,23 +120,26 @@ class ProtocolViolation(Oracle):
         scenario="case2-two-pte-pages",
     )
 
-    def see(self, step: int, actor: int, event: EntryWrite | IpiWait | UserMode | OpEnd | MightSleep) -> None:
-        """One act."""
-        kind = type(event)
-        if kind is EntryWrite:
-            if event.cpu >= 0:
-                self._entry(step, actor, event)  # type: ignore[arg-type]
-        elif kind is IpiWait:
-            if event.irqs_off and self.first():  # type: ignore[union-attr]
-                what = f"cpu{event.cpu} waits for acknowledgements of an IPI with interrupts disabled"
-                self.report(step, actor, what, (), "ipi wait")
-        elif kind is MightSleep:
-            self._sleep(step, actor, event)  # type: ignore[arg-type]
-        elif kind is OpEnd or event.mode == "user":  # type: ignore[union-attr]
-            lock = self.mirror.spinlock(event.cpu)
-            if lock is not None and self.first():
-                what = f"cpu{event.cpu} leaves the kernel with {lock.name} held"
-                self.report(step, actor, what, ((lock.step, f"{lock.name} taken"),), "spinlock held")
+    def listeners(self) -> dict[type, Listener]:
+        """Each rule where it can be broken."""
+        return {
+            EntryWrite: self._entry, IpiWait: self._ipi, UserMode: self._mode, OpEnd: self._leave, MightSleep: self._sleep
+        }  # fmt: skip
+
+    def _ipi(self, step: int, actor: int, event: IpiWait) -> None:
+        if event.irqs_off and self.first():
+            what = f"cpu{event.cpu} waits for acknowledgements of an IPI with interrupts disabled"
+            self.report(step, actor, what, (), "ipi wait")
+
+    def _mode(self, step: int, actor: int, event: UserMode) -> None:
+        if event.mode == "user":
+            self._leave(step, actor, event)
+
+    def _leave(self, step: int, actor: int, event: UserMode | OpEnd) -> None:
+        lock = self.mirror.spinlock(event.cpu)
+        if lock is not None and self.first():
+            what = f"cpu{event.cpu} leaves the kernel with {lock.name} held"
+            self.report(step, actor, what, ((lock.step, f"{lock.name} taken"),), "spinlock held")
 
     def _sleep(self, step: int, actor: int, event: MightSleep) -> None:
         if (event.preempt > 0 or event.irqs_off) and self.first():
@@ -138,22 +149,21 @@ class ProtocolViolation(Oracle):
             self.report(step, actor, f"cpu{event.cpu} may sleep in {event.what} with {why}", lines, "sleep")
 
     def _entry(self, step: int, actor: int, event: EntryWrite) -> None:
+        cpu, table = event.cpu, event.table
+        if cpu < 0:
+            return
         memory = self.mirror.memory
-        if event.table not in memory.links and event.level != Level.PGD:
-            frame = memory.frames.get(event.table)
-            detached = frame is not None and frame.unlinked >= 0 and not frame.frees
-            if detached and event.new and event.level == Level.PTE and self.first():
-                at = self.mirror.at(event.mm, event.va)
-                what = f"cpu{event.cpu} writes the entry of {at} into a detached table ({event.table:#x})"
-                lines = (*self.mirror.table_life(event.table), *self.mirror.writes(event.mm, event.va, Level.PMD))
+        if table in memory.links or event.level == Level.PGD:
+            if not self.mirror.holds(cpu, table, event.mm) and not self._exempt(cpu) and self.first():
+                lock = ("pte lock", "pmd lock", "page_table_lock", "page_table_lock")[event.level]
+                what = f"cpu{cpu} writes {event.what} {self.mirror.at(event.mm, event.va)} without the {lock}"
+                self.report(step, actor, what, tuple(self.mirror.table_life(table)), f"{event.what} unlocked")
+        elif event.new and event.level == Level.PTE:
+            frame = memory.frames.get(table)
+            if frame is not None and frame.unlinked >= 0 and not frame.frees and self.first():
+                what = f"cpu{cpu} writes the entry of {self.mirror.at(event.mm, event.va)} into a detached table ({table:#x})"
+                lines = (*self.mirror.table_life(table), *self.mirror.writes(event.mm, event.va, Level.PMD))
                 self.report(step, actor, what, lines, "detached table")
-            return
-        if self.mirror.holds(event.cpu, event.table, event.mm) or self._exempt(event.cpu):
-            return
-        if self.first():
-            lock = ("pte lock", "pmd lock", "page_table_lock", "page_table_lock")[event.level]
-            what = f"cpu{event.cpu} writes {event.what} {self.mirror.at(event.mm, event.va)} without the {lock}"
-            self.report(step, actor, what, tuple(self.mirror.table_life(event.table)), f"{event.what} unlocked")
 
     def _exempt(self, cpu: int) -> bool:
         call = self.mirror.calls.get(cpu)

@@ -7,10 +7,13 @@ tables costs what its live entries cost.
 from __future__ import annotations
 
 from ptactors.model.event import EntryWrite, FrameAlloc, FrameFree, GatherTable, HardwareBits
-from ptactors.model.paging import HPAGE_PMD_NR, HPAGE_PMD_ORDER, HUGE, PMD_SHIFT, PRESENT, Level, index, is_table, pfn_of
+from ptactors.model.paging import HPAGE_PMD_NR, HPAGE_PMD_ORDER, HUGE, PAGE_SHIFT, PMD_SHIFT, PRESENT, Level, is_table, pfn_of
 
 TABLE_KINDS = ("pte", "pmd", "pud")
 """Kinds of frames that count in pgtables_bytes."""
+
+
+_NO_PMDS: dict[int, int] = {}
 
 
 class Frame:
@@ -28,7 +31,7 @@ class Frame:
         self.died = -1
         """Step of the first free, -1 while it lives."""
         self.frees = 0
-        """How often this life was ended: more than once is a double free."""
+        """How often this life was ended: 0 while it lives; more than once is a double free."""
         self.queued = -1
         """Step at which a gather first queued it as a table."""
         self.queues = 0
@@ -37,11 +40,6 @@ class Frame:
         """Step at which the last entry that pointed to this table ceased to; -1 while linked, and before it ever was."""
         self.unlinker = -1
         """The CPU that did that."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether nobody has freed it."""
-        return not self.frees
 
 
 class Memory:
@@ -65,14 +63,14 @@ class Memory:
     def frame(self, pfn: int) -> Frame | None:
         """The frame that page ``pfn`` belongs to (of a huge page: its head), or None where nothing is known."""
         found = self.frames.get(pfn)
-        if found is not None and (found.alive or found.order):
+        if found is not None and (not found.frees or found.order):
             return found
         head = self.frames.get(pfn & ~(HPAGE_PMD_NR - 1))
-        if head is not None and head.order == HPAGE_PMD_ORDER and (head.alive or found is None):
+        if head is not None and head.order == HPAGE_PMD_ORDER and (not head.frees or found is None):
             return head
         return found
 
-    def alloc(self, step: int, event: FrameAlloc) -> None:
+    def alloc(self, step: int, actor: int, event: FrameAlloc) -> None:
         """A frame begins a new life; what stood in it is gone."""
         pfn = event.pfn
         if self.filled.pop(pfn, 0):
@@ -81,7 +79,7 @@ class Memory:
         self.links.pop(pfn, None)
         self.frames[pfn] = Frame(step, event)
 
-    def free(self, step: int, event: FrameFree) -> None:
+    def free(self, step: int, actor: int, event: FrameFree) -> None:
         """A frame is given back; entries still in it are kept until its next life, for whoever asks what was lost."""
         found = self.frames.get(event.pfn)
         if found is None:
@@ -90,7 +88,7 @@ class Memory:
             found.died = step
         found.frees += 1
 
-    def queue(self, step: int, event: GatherTable) -> None:
+    def queue(self, step: int, actor: int, event: GatherTable) -> None:
         """A gather queues a table."""
         found = self.frames.get(event.pfn)
         if found is not None:
@@ -121,7 +119,7 @@ class Memory:
         if found is not None:
             found.unlinked, found.unlinker = step, cpu
 
-    def hardware_bits(self, event: HardwareBits) -> None:
+    def hardware_bits(self, step: int, actor: int, event: HardwareBits) -> None:
         """The hardware sets A or D in an entry."""
         if event.level == Level.PTE:
             self._write_pte(event.table, event.slot, event.new)
@@ -150,19 +148,18 @@ class Memory:
         else:
             pmds.pop(va >> PMD_SHIFT, None)
 
-    def leaf(self, mm: str, va: int) -> tuple[int, int, int]:
-        """(level, value, table) of the entry that maps ``va`` by software's tables; value 0 and table -1 where none does."""
-        pmds = self.pmds.get(mm)
-        pmd = pmds.get(va >> PMD_SHIFT, 0) if pmds is not None else 0
-        if not pmd & PRESENT or pmd & HUGE:
-            return Level.PMD, pmd, -1
-        table = pfn_of(pmd)
-        return Level.PTE, self.entries.get(table << 9 | index(va, Level.PTE), 0), table
+    def table_for(self, mm: str, va: int) -> int:
+        """The PTE page that maps ``va`` by software's tables; -1 where none or a huge page does."""
+        pmd = self.pmds.get(mm, _NO_PMDS).get(va >> PMD_SHIFT, 0)
+        return pfn_of(pmd) if is_table(pmd) else -1
 
     def maps(self, mm: str, va: int, pfn: int) -> int:
         """The value of the present entry by which ``va`` maps frame ``pfn`` now, or 0."""
-        level, value, _ = self.leaf(mm, va)
-        if not value & PRESENT:
+        pmd = self.pmds.get(mm, _NO_PMDS).get(va >> PMD_SHIFT, 0)
+        if not pmd & PRESENT:
             return 0
-        page = pfn_of(value) + (index(va, Level.PTE) if level == Level.PMD else 0)
-        return value if page == pfn else 0
+        slot = (va >> PAGE_SHIFT) & 511
+        if pmd & HUGE:
+            return pmd if pfn_of(pmd) + slot == pfn else 0
+        value = self.entries.get(pfn_of(pmd) << 9 | slot, 0)
+        return value if value & PRESENT and pfn_of(value) == pfn else 0

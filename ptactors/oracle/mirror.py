@@ -21,6 +21,7 @@ from ptactors.model.event import (
     LockFree,
     LockInit,
     LockRelease,
+    MemRead,
     MemWrite,
     OpBegin,
     OpEnd,
@@ -44,7 +45,7 @@ from ptactors.model.event import (
 from ptactors.model.paging import SHIFT, Level
 from ptactors.model.state import Listener
 from ptactors.oracle.caches import Caches
-from ptactors.oracle.memory import Memory
+from ptactors.oracle.memory import Frame, Memory
 from ptactors.oracle.pages import Pages
 
 SPINLOCKS = ("page_table", "pmd", "pte")
@@ -107,6 +108,8 @@ class Mirror:
         """mm -> gathers that may owe a flush."""
         self.flushing: dict[int, str] = {}
         """CPU -> mm of a flush that it has begun and not completed."""
+        self.target: Frame | None = None
+        """The frame that the latest read or write of a program went to, if it is known."""
         self.programs_done = False
         self._cleared: dict[tuple[int, str, int], Note] = {}
         self._set: dict[tuple[int, str, int], Note] = {}
@@ -125,19 +128,20 @@ class Mirror:
             OpEnd: self._op_end,
             SyscallEnter: self._syscall_enter,
             SyscallExit: self._syscall_exit,
-            MemWrite: lambda step, actor, e: self.pages.store(step, e),
+            MemRead: self._mem_read,
+            MemWrite: self._mem_write,
             ProgramsDone: self._programs_done,
-            FrameAlloc: lambda step, actor, e: memory.alloc(step, e),
-            FrameFree: lambda step, actor, e: memory.free(step, e),
-            GatherTable: lambda step, actor, e: memory.queue(step, e),
+            FrameAlloc: memory.alloc,
+            FrameFree: memory.free,
+            GatherTable: memory.queue,
             EntryWrite: self._entry_write,
-            HardwareBits: lambda step, actor, e: memory.hardware_bits(e),
-            TlbFill: lambda step, actor, e: caches.fill(step, e, self.ops.get(e.cpu, "")),
-            TlbEvict: lambda step, actor, e: caches.evict(e),
-            TlbInvalidate: lambda step, actor, e: caches.invalidate(e),
-            PscFill: lambda step, actor, e: caches.psc_fill(step, e),
-            PscEvict: lambda step, actor, e: caches.psc_evict(e),
-            Cr3Write: lambda step, actor, e: caches.load(e),
+            HardwareBits: memory.hardware_bits,
+            TlbFill: self._tlb_fill,
+            TlbEvict: caches.evict,
+            TlbInvalidate: caches.invalidate,
+            PscFill: caches.psc_fill,
+            PscEvict: caches.psc_evict,
+            Cr3Write: caches.load,
             SwitchMm: self._switch_mm,
             LockInit: self._lock_init,
             LockFree: self._lock_free,
@@ -175,10 +179,21 @@ class Mirror:
     def _programs_done(self, step: int, actor: int, event: ProgramsDone) -> None:
         self.programs_done = True
 
+    def _mem_read(self, step: int, actor: int, event: MemRead) -> None:
+        self.target = self.memory.frame(event.pfn)
+
+    def _mem_write(self, step: int, actor: int, event: MemWrite) -> None:
+        self.target = self.memory.frame(event.pfn)
+        self.pages.store(step, event)
+
+    def _tlb_fill(self, step: int, actor: int, event: TlbFill) -> None:
+        self.caches.fill(step, event, self.ops.get(event.cpu, ""))
+
     def _entry_write(self, step: int, actor: int, event: EntryWrite) -> None:
         self.memory.write(step, event)
-        notes = self._set if event.new else self._cleared
-        notes[event.level, event.mm, event.va >> SHIFT[event.level]] = (step, event.cpu, event.what, self.ops.get(event.cpu, ""))
+        what, cpu, mm, level, va, _, _, _, _, new = event
+        notes = self._set if new else self._cleared
+        notes[level, mm, va >> SHIFT[level]] = (step, cpu, what, self.ops.get(cpu, ""))
         if len(notes) > NOTES_LIMIT:
             recent = sorted(notes.items(), key=lambda item: item[1][0])[NOTES_LIMIT // 2 :]
             notes.clear()

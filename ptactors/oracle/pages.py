@@ -1,6 +1,7 @@
 """What a read of private anonymous memory may return, worked out from stores and discards alone.
 
-Every store carries a token of its own, so the question "may this read return that token" has an answer that needs no page tables:
+Every store carries a token of its own (stores of one operation in a loop share theirs), so the question "may this read return
+that token" has an answer that needs no page tables:
 
 - A store that no discard (MADV_DONTNEED, munmap) overlaps settles the page: a later read returns it, or a later store.
 - While a discard is under way, a read may return zero or any store that no earlier, completed discard has ended; a store made
@@ -26,13 +27,17 @@ HARMLESS = ("WILLNEED", "HUGEPAGE", "NOHUGEPAGE", "POPULATE_READ", "POPULATE_WRI
 class Store:
     """One store to a page."""
 
-    __slots__ = ("cpu", "label", "step", "token")
+    __slots__ = ("cpu", "step", "token", "value")
 
     def __init__(self, step: int, event: MemWrite) -> None:
         self.step = step
         self.cpu = event.cpu
-        self.label = event.label
         self.token = event.token
+        self.value = event.value
+
+    def is_read_by(self, event: MemRead) -> bool:
+        """Whether the read returns this store. A loop's stores share their token; the value tells some of them apart."""
+        return self.token == event.token and self.value == event.value
 
 
 class Page:
@@ -160,14 +165,13 @@ class Pages:
         page = self._pages.get((event.mm, event.va >> PAGE_SHIFT))
         if page is None:
             return (UNKNOWN if event.token else FINE), None, -1
-        token = event.token
-        if not token:
+        if not event.token:
             if page.zero or self._discarding(event.mm, event.va):
                 return FINE, None, -1
             return OVERWRITTEN, page.live[-1], -1
-        if any(store.token == token for store in page.live):
+        if any(store.is_read_by(event) for store in page.live):
             return FINE, None, -1
         for store, ended_by in reversed(page.past):
-            if store.token == token:
+            if store.is_read_by(event):
                 return (DISCARDED if ended_by >= 0 else OVERWRITTEN), store, ended_by
         return UNKNOWN, None, -1

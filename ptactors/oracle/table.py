@@ -88,8 +88,8 @@ class Oracles:
         """Have ``register(kind, listener)`` called for every kind of event that is needed, the mirror's listeners first."""
         self.mirror.listen(register)
         for oracle in self.oracles.values():
-            for kind in oracle.kinds:
-                register(kind, oracle.see)
+            for kind, listener in oracle.listeners().items():
+                register(kind, listener)
 
     @classmethod
     def judge(cls, records: Iterable[Record]) -> list[Finding]:

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from ptactors.model.event import Cr3Write, MachineCheck, MemRead, MemWrite, TlbFill
 from ptactors.model.hazard import Severity
-from ptactors.model.paging import PAGE_SIZE, PRESENT, WRITE
+from ptactors.model.paging import PAGE_SIZE, WRITE
+from ptactors.model.state import Listener
 from ptactors.oracle.base import Oracle, Rule
 from ptactors.oracle.caches import Held
 from ptactors.oracle.mirror import Mirror
@@ -99,11 +100,12 @@ class TwoTranslations(Oracle):
         scenario="dontneed-refault",
     )
 
-    def see(self, step: int, actor: int, event: TlbFill | Cr3Write) -> None:
+    def listeners(self) -> dict[type, Listener]:
         """A translation enters, or those of an asid become usable again."""
-        if type(event) is TlbFill:
-            self._compare(step, actor, event)
-        elif event.mm and event.noflush:  # type: ignore[union-attr]
+        return {TlbFill: self._compare, Cr3Write: self._load}
+
+    def _load(self, step: int, actor: int, event: Cr3Write) -> None:
+        if event.mm and event.noflush:
             space = self.mirror.caches.space(event.cpu, event.asid)
             for held in (*space.small.values(), *space.huge.values()):
                 if held.fill.mm == event.mm:
@@ -181,11 +183,11 @@ class StaleTlbToFreedPage(Oracle):
 
     def see(self, step: int, actor: int, event: MemRead | MemWrite) -> None:
         """An access: is the frame what it was when the translation was filled?"""
-        frame = self.mirror.memory.frame(event.pfn)
-        if frame is None or event.cpu < 0 or (frame.gen == event.gen and not frame.frees) or not self.first():
+        frame = self.mirror.target
+        if frame is None or (frame.gen == event.gen and not frame.frees) or event.cpu < 0 or not self.first():
             return
         verb = "writes" if type(event) is MemWrite else "reads"
-        state = "freed" if not frame.alive else f"now {frame.kind}, generation {frame.gen}"
+        state = "freed" if frame.frees else f"now {frame.kind}, generation {frame.gen}"
         at = self.mirror.at(event.mm, event.va)
         what = f"cpu{event.cpu} {verb} {at} through a translation to frame {event.pfn:#x} (generation {event.gen}), {state}"
         lines = [_filled(self.mirror, held) for held in self.mirror.caches.held(event.cpu, event.va)]
@@ -218,8 +220,7 @@ class PermissionBypass(Oracle):
         """A store: do software's tables allow it?"""
         if event.cpu < 0:
             return
-        memory = self.mirror.memory
-        frame = memory.frame(event.pfn)
+        memory, frame = self.mirror.memory, self.mirror.target
         if frame is not None and frame.kind == "zero":
             if self.first():
                 at = self.mirror.at(event.mm, event.va)
@@ -227,9 +228,9 @@ class PermissionBypass(Oracle):
                 self.report(step, actor, f"cpu{event.cpu} writes {at} into the zero page", tuple(lines), "zero page")
             return
         value = memory.maps(event.mm, event.va, event.pfn)
-        if not value & PRESENT or value & WRITE:
+        if not value or value & WRITE:
             return
-        if self.mirror.settled(event.mm, memory.leaf(event.mm, event.va)[2]) and self.first():
+        if self.mirror.settled(event.mm, memory.table_for(event.mm, event.va)) and self.first():
             lines = [_filled(self.mirror, held) for held in self.mirror.caches.held(event.cpu, event.va)]
             lines += self.mirror.writes(event.mm, event.va)
             what = f"cpu{event.cpu} writes {self.mirror.at(event.mm, event.va)}, which its entry no longer allows;"

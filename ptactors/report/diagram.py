@@ -20,11 +20,15 @@ _MARGIN = 2
 _TEXT_END = 60
 _STEP_END = 67
 _MARK = "  <-- HAZARD"
-_STRIDE = 25
+_STRIDE = 22
 _LEAST_STRIDE = 6
 _LAST_COLUMN = 20
 """Width of the rightmost column, as long as the strides allow it."""
 _ROWS = 26
+_ROWS_AFTER = 6
+"""Rows behind the hazard: how the race ends."""
+_GAP = 4
+"""So many records that matter a little are left out, and the place is marked."""
 _FOLD = 3
 """So many like rows in a run, and the middle ones are left out."""
 
@@ -54,16 +58,18 @@ def diagram(records: Sequence[Record], steps: Sequence[int], hazard_step: int, r
 
 def _choose(ranked: Mapping[int, int], records: Sequence[Record], hazard_step: int, rows: int) -> dict[int, tuple[int, bool]]:
     """The positions that fit, each with its rank and whether something was left out before it."""
-    best = sorted(ranked, key=lambda i: (ranked[i], abs(records[i][0] - hazard_step), i))[:rows]
-    kept = set(best)
+    after = [i for i in ranked if records[i][0] > hazard_step >= 0]
+    late = set(sorted(after, key=lambda i: (ranked[i], i))[_ROWS_AFTER:])
+    best = sorted((i for i in ranked if i not in late), key=lambda i: (ranked[i], abs(records[i][0] - hazard_step), i))
+    kept = set(best[:rows])
     chosen: dict[int, tuple[int, bool]] = {}
-    gap = False
+    left_out = 0
     for i in ranked:
         if i in kept:
-            chosen[i] = ranked[i], gap and bool(chosen)
-            gap = False
+            chosen[i] = ranked[i], left_out >= _GAP and bool(chosen)
+            left_out = 0
         else:
-            gap = True
+            left_out += 1
     return chosen
 
 

@@ -16,6 +16,7 @@ from ptactors.report.diagram import WIDTH, diagram
 if TYPE_CHECKING:
     from ptactors.world import Outcome
 
+_OURS = ("run", "access", "walk")
 _RULE = "=" * 66
 
 
@@ -45,7 +46,16 @@ def story_of(outcome: Outcome) -> Story:
     )
 
 
-def failure(story: Story, finding: Finding, replay: str) -> str:
+def tell(story: Story, findings: Sequence[Finding], named: Sequence[str], expectation: tuple[str, str], replay: str) -> str:
+    """The text for a run: of the first finding that is ``named``, else of the ``expectation`` (kind, condition)."""
+    about = next((f for f in findings if f.hazard in named), None)
+    if about is None:
+        return broken_expectation(story, *expectation, replay)
+    others = [f for f in findings if f is not about]
+    return failure(story, about, replay, others)
+
+
+def failure(story: Story, finding: Finding, replay: str, others: Sequence[Finding] = ()) -> str:
     """The text for a hazard that was seen; ``replay`` is the command line that shows it again."""
     steps = [step for step, _ in finding.history]
     head = [
@@ -58,6 +68,8 @@ def failure(story: Story, finding: Finding, replay: str) -> str:
         head += _wrap(f"{text} (step {step})" if step > 0 else text, 1)
         head += _stack(story.functions.get(step, ""))
     body = diagram(story.records, steps, finding.step)
+    for other in others:
+        body += _wrap(f"also in this run: {other.hazard} (step {other.step})", 1)
     return _block(head, body, replay)
 
 
@@ -84,7 +96,7 @@ def _block(head: list[str], body: list[str], replay: str) -> str:
 
 
 def _title(hazard: str, stacks: Sequence[str]) -> str:
-    inner = list(dict.fromkeys(stack.split(" <- ")[0] for stack in reversed(stacks) if stack))
+    inner = list(dict.fromkeys(_functions(stack)[0] for stack in reversed(stacks) if _functions(stack)))
     for count in (2, 1):
         text = f"BUG: {hazard} in {' / '.join(reversed(inner[:count]))}"
         if inner and len(text) <= WIDTH:
@@ -98,5 +110,11 @@ def _wrap(text: str, indent: int) -> list[str]:
     ) or [""]  # fmt: skip
 
 
+def _functions(stack: str) -> list[str]:
+    """The kernel's functions of a stack, without what is ours alone: helpers, operations, the CPU itself."""
+    return [name for name in stack.split(" <- ") if name and not name.startswith(("_", "op_")) and name not in _OURS]
+
+
 def _stack(stack: str) -> list[str]:
-    return _wrap(stack, 4) if stack else []
+    names = _functions(stack)
+    return _wrap(" <- ".join(names), 4) if names else []

@@ -79,7 +79,10 @@ def rank(records: Sequence[Record], concern: Concern) -> dict[int, int]:
     """Position of a record -> how much it matters; positions that do not matter are absent."""
     ranked = _keys(records, concern)
     around = _around(records, list(ranked))
+    last = max(ranked, default=0)
     for i, (step, _, event) in enumerate(records):
+        if type(event) is ev.ProgramsDone and i > last:
+            break
         if i in ranked or step <= 0:
             continue
         if i in around:
@@ -138,6 +141,8 @@ def _worth(event: Any, concern: Concern) -> int | None:
     kind = type(event)
     if kind in _DETAILS:
         return DETAIL
+    if kind is ev.TlbInvalidate and event.kind == "page_fault":
+        return None
     if kind in (ev.TlbFlush, ev.TlbFlushEnd):
         return STORY
     if not concern.meets(event):

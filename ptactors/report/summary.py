@@ -22,7 +22,7 @@ def cell_lines(result: CellResult, *, verbose: bool = False, paint: Paint = plai
     tally, cell = result.tally, result.cell
     where = f"{result.scenario}/{cell.index}"
     seeds = f"seeds {result.seed}..{result.seed + tally.runs - 1}" if tally.runs > 1 else f"seed {result.seed}"
-    yield f"Cell {where}  {cell.name + '  ' if cell.name else ''}{seeds}  strategy {result.strategy}"
+    yield f"Cell {where}  {cell.name + '  ' if cell.knobs else ''}{seeds}  strategy {result.strategy}"
     for each in result.expectations:
         if each.condition == SURPRISE and each.verdict == HELD and not verbose:
             continue

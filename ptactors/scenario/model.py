@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from ptactors.engine.strategy.table import DEFAULT_STRATEGY
 from ptactors.scenario.condition import Condition
 from ptactors.scenario.program import OpCall, Program
 
@@ -113,7 +114,7 @@ class Cpu:
 class Explore:
     """How schedules are searched."""
 
-    strategy: str = "portfolio"
+    strategy: str = DEFAULT_STRATEGY
     """Who chooses the next actor."""
     runs: int = 200
     """Schedules a cell."""

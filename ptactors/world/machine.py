@@ -1,0 +1,375 @@
+"""The assembly of one run: cells, actors, oracles, strategy; and what happens when nothing can move.
+
+A run has phases. Its programs run until all are done and the machine is quiet: no interrupt on its way, no callback left. Then
+the final state is read, and the processes exit, so that every page and counter must come out even.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+from ptactors.engine.actor import Actor
+from ptactors.engine.baton import Baton
+from ptactors.engine.schedule import Schedule
+from ptactors.engine.strategy.base import Option, Strategy
+from ptactors.engine.strategy.replay import Replay
+from ptactors.engine.strategy.script import Script
+from ptactors.engine.strategy.table import STRATEGIES
+from ptactors.hardware.cpu import Cpu, speculative_walker
+from ptactors.hardware.interrupt import Info, in_irq, interrupts, ipi_bus
+from ptactors.kernel.fault import do_user_addr_fault
+from ptactors.kernel.operation import Kind
+from ptactors.kernel.rcu import callback_thread, grace_periods, released
+from ptactors.kernel.tlbflush import flush_tlb_func
+from ptactors.model.event import EVENTS, OpEnd, ProgramsDone, RunEnd, Stuck, event_name
+from ptactors.model.state import State
+from ptactors.oracle.table import Oracles
+from ptactors.scenario.condition import EventCount
+from ptactors.scenario.matrix import Cell
+from ptactors.scenario.model import Scenario
+from ptactors.scenario.program import OpCall, Program, calls, flatten
+from ptactors.scenario.stress import expand_stress
+from ptactors.world import setup, stuck
+from ptactors.world.facts import EventCounts, WorldFacts
+from ptactors.world.metrics import Metrics
+from ptactors.world.program import Life, exiting
+from ptactors.world.recording import Recording
+
+SETTLED = 2
+"""A run that reached its limit is a livelock if no operation ended in the last 1/SETTLED of its steps."""
+
+
+class Hook(Protocol):
+    """Something that watches each step."""
+
+    def before(self, actor: Actor) -> None:
+        """The step is granted."""
+
+    def after(self, actor: Actor) -> None:
+        """The step is made."""
+
+
+@attrs.frozen(kw_only=True)
+class Ending:
+    """How a run ended."""
+
+    status: str
+    reason: str
+    verdicts: tuple[bool, ...]
+    final: tuple[tuple[str, int | str], ...]
+    metrics: dict[str, int]
+
+
+class Eager:
+    """Lets RCU move first whenever it can: callbacks as early as they may."""
+
+    def __init__(self, inner: Strategy) -> None:
+        self._inner = inner
+        self.every_turn = inner.every_turn
+
+    def choose(self, step: int, options: Sequence[Option]) -> int:
+        """See Strategy."""
+        for i, option in enumerate(options):
+            if option.actor.name.startswith("rcu"):
+                return i
+        return self._inner.choose(step, options)
+
+
+class Machine:
+    """One run, ready to be driven by a host through ``baton``."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        cell: Cell,
+        strategy: str,
+        seed: int,
+        oracles: Oracles,
+        *,
+        record: bool = False,
+        replay: Schedule | None = None,
+    ) -> None:
+        self.scenario, self.cell, self.oracles = scenario, cell, oracles
+        self.provenance = (replay.strategy, replay.seed) if replay else (strategy, seed)
+        self.state = State(cell.config)
+        self.recording = Recording(self.state) if record else None
+        self.reached: set[str] = set()
+        oracles.listen(self.state.listen)
+        self.metrics = Metrics(self.state)
+        self._last_end = 0
+        self.state.listen(OpEnd, self._see_end)
+        self._evers = {ever.text: False for expect in cell.expects for ever in expect.condition.evers}
+        events = EventCounts(self.state, _counted(cell))
+        self.facts = WorldFacts(self.state, oracles, self.metrics, events, self._evers, scenario.processes)
+        self._programs = expand_stress(scenario, self.provenance[1])[: cell.config.machine.cpus]
+        self.actors = self._actors()
+        setup.prepare(self.state, scenario, self._threads())
+        self.baton = Baton(
+            self.state,
+            self.actors,
+            self._strategy(*self.provenance, replay),
+            max_steps=scenario.max_steps,
+            when_quiet=self._when_quiet,
+        )
+        self._final: Ending | None = None
+        self._hooks: list[Hook] = []
+        if self.recording is not None:
+            self.hook(self.recording)
+        if scenario.coverage:
+            self._watch_coverage()
+        if self._evers:
+            self.hook(_Evers(self))
+
+    def hook(self, hook: Hook) -> None:
+        """Have ``hook`` watch every step."""
+        self._hooks.append(hook)
+        befores = [h.before for h in self._hooks]
+        afters = [h.after for h in self._hooks]
+
+        def before(actor: Actor) -> None:
+            for each in befores:
+                each(actor)
+
+        def after(actor: Actor) -> None:
+            for each in afters:
+                each(actor)
+
+        self.baton.before, self.baton.after = before, after
+
+    # -- assembly -----------------------------------------------------------------------------------------------------
+
+    def _strategy(self, name: str, seed: int, replay: Schedule | None) -> Strategy:
+        if replay is not None:
+            return Replay(replay)
+        if self.scenario.pin:
+            return Script([str(step) for step in self.scenario.pin])
+        made = STRATEGIES[name](seed)
+        return Eager(made) if self.scenario.fault.rcu_callbacks == "early" else made
+
+    def _threads(self) -> dict[str, int]:
+        """Process -> number of its threads; one that nobody runs is ended by CPU 0 and counts as one."""
+        threads = dict.fromkeys(self.scenario.processes, 0)
+        for cpu in self.scenario.cpus[: self.cell.config.machine.cpus]:
+            if self._has_thread(cpu.number):
+                threads[cpu.process] += 1
+        return {process: max(n, 1) for process, n in threads.items()}
+
+    def _has_thread(self, number: int) -> bool:
+        return self.scenario.cpus[number].state == "user" or bool(self._programs[number])
+
+    def _actors(self) -> tuple[Actor, ...]:
+        config = self.cell.config
+        cpus = range(config.machine.cpus)
+        scenario = self.scenario
+        actors = [self._program(cpu) for cpu in cpus]
+
+        async def sync(cpu: int, info: Info) -> None:
+            """tlb_remove_table_smp_sync(): being interrupted is all there is to it."""
+
+        async def flush(cpu: int, info: Info) -> None:
+            await flush_tlb_func(cpu, info, config.kernel)
+
+        vectors = {"flush_tlb_func": flush, "tlb_remove_table_smp_sync": sync}
+
+        def add(name: str, coroutine: object, optional: bool = False) -> None:
+            actors.append(Actor(id=len(actors), name=name, coroutine=coroutine, optional=optional))  # type: ignore[arg-type]
+
+        for cpu in cpus:
+            add(f"irq{cpu}", interrupts(cpu, vectors))
+        for cpu in cpus:
+            if scenario.speculate.get(cpu):
+                add(f"hw{cpu}", speculative_walker(cpu, scenario.speculate[cpu], scenario.speculative_fills), True)
+        add("bus", ipi_bus(len(cpus)))
+        add("rcu", grace_periods(len(cpus)))
+        for cpu in cpus:
+            add(f"rcuc{cpu}", callback_thread(cpu, scenario.fault.rcu_callbacks == "late"))
+        return tuple(actors)
+
+    def _program(self, number: int) -> Actor:
+        scenario = self.scenario
+        given = scenario.cpus[number]
+        context = Cpu(
+            id=number,
+            config=self.cell.config,
+            page_fault=do_user_addr_fault,
+            mm=given.process,
+            alloc_faults=self._alloc_faults(),
+            need_resched=self._need_resched(number),
+        )
+        threads = [c.process for c in scenario.cpus[: self.cell.config.machine.cpus] if self._has_thread(c.number)]
+        life = Life(
+            cpu=context,
+            process=given.process if self._has_thread(number) else "",
+            calls=flatten(self._programs[number]),
+            awaited=frozenset(self._awaited(number)),
+            wake=given.state != "user",
+            orphans=tuple(p for p in scenario.processes if p not in threads) if number == 0 else (),
+        )
+        life.actor = Actor(id=number, name=f"cpu{number}", coroutine=life.run(), gate=in_irq(number), program=True)
+        return life.actor
+
+    def _alloc_faults(self) -> dict[str, str]:
+        fault = self.scenario.fault
+        given = {"page_batch_alloc": fault.page_batch_alloc, "table_batch_alloc": fault.table_batch_alloc}
+        return {name: f"fail-after {a.after}" if a.mode == "fail-after" else a.mode for name, a in given.items()}
+
+    def _need_resched(self, number: int) -> dict[str, int]:
+        fault = self.scenario.fault
+        if fault.need_resched_maybe:
+            return {call.label: -1 for call in calls(self._programs[number])}
+        return {each.label: each.after for each in fault.need_resched if each.cpu == number}
+
+    def _awaited(self, number: int) -> list[str]:
+        """The labels of this CPU that some program waits for."""
+        waits = (call for program in self._programs for call in calls(program) if call.operation == "wait")
+        prefix = f"cpu{number}:"
+        targets = (str(call.arguments[0]) for call in waits)
+        return [target.removeprefix(prefix) for target in targets if target.startswith(prefix)]
+
+    def _watch_coverage(self) -> None:
+        def see(step: int, actor: int, event: object) -> None:
+            self.reached.add(event_name(event))
+
+        for kind in EVENTS:
+            self.state.listen(kind, see)
+        self.hook(_Labels(self.reached))
+
+    def _see_end(self, step: int, actor: int, event: OpEnd) -> None:
+        self._last_end = step
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def _when_quiet(self) -> bool:
+        """Nothing that must happen can: go on to the next phase, or say that it is over."""
+        state = self.state
+        state.actor = -1
+        if stuck.unfinished(self.actors):
+            return False
+        if not state.read(released()):
+            state.write(released(), True)
+            if any(name[0] == "callbacks" for name in state.cells):
+                return True
+        if self._final is None:
+            state.emit(ProgramsDone(-1))
+            self._final = self._ending("complete", "")
+            if self.cell.config.machine.exit:
+                state.write(exiting(), True)
+                return True
+        return False
+
+    def finish(self) -> Ending:
+        """Judge the end of the run, once the host is done with it."""
+        state = self.state
+        state.actor = -1
+        waiting = stuck.unfinished(self.actors)
+        exits = [a for a in self.actors if a.program and not a.done] if self.cell.config.machine.exit else []
+        status, reason = "complete", ""
+        if self.baton.limit_reached:
+            status, reason = "limit", f"stopped after {len(self.baton.turns)} steps"
+            if state.step - self._last_end > self.scenario.max_steps // SETTLED:
+                status, reason = "livelock", f"no operation ended in the last {state.step - self._last_end} steps"
+        elif waiting or (exits and self._final is not None):
+            status = stuck.kind_of(waiting or exits)
+            reason = stuck.describe(state, waiting or exits)
+        if status in ("deadlock", "stall", "livelock"):
+            state.emit(Stuck(-1, status, reason))
+        state.emit(RunEnd(-1, status == "complete" and self.cell.config.machine.exit))
+        final = self._final or self._ending(status, reason)
+        return attrs.evolve(final, status=status, reason=reason, verdicts=self._verdicts())
+
+    def _ending(self, status: str, reason: str) -> Ending:
+        self.note_evers()
+        final = self._final_state()
+        numbers = self.metrics.numbers(self.state.step)
+        self.facts.freeze(numbers)
+        return Ending(status=status, reason=reason, verdicts=(), final=final, metrics=numbers)
+
+    def _verdicts(self) -> tuple[bool, ...]:
+        """Conditions are of the state when the programs were done; hazards of the whole run, the exits included."""
+        return tuple(expect.condition.evaluate(self.facts) for expect in self.cell.expects)
+
+    def _final_state(self) -> tuple[tuple[str, int | str], ...]:
+        registers = [
+            (f"cpu{number}:{name}", self.facts.register(number, name))
+            for number, program in enumerate(self._programs)
+            for name in dict.fromkeys(_registers(program))
+        ]
+        touched = [
+            (f"mem[{vma.name}+{va - vma.at:#x}]", self.facts.memory(va))
+            for vma in self.scenario.vmas
+            for va in sorted(self._touched)
+            if vma.at <= va < vma.end
+        ]
+        return (*registers, *touched)
+
+    @functools.cached_property
+    def _touched(self) -> set[int]:
+        """Addresses that straight-line programs access by name; loops are too many to list."""
+        return {
+            int(call.arguments[0])  # type: ignore[arg-type]
+            for program in self._programs
+            if all(isinstance(statement, OpCall) for statement in program) and self.scenario.stress is None
+            for call in flatten(program)
+            if call.operation in ("read", "write", "gup_fast")
+        }
+
+    def note_evers(self) -> None:
+        """Look whether what ``ever`` asks for holds now."""
+        for expect in self.cell.expects:
+            for ever in expect.condition.evers:
+                if not self._evers[ever.text]:
+                    self._evers[ever.text] = ever.evaluate(self.facts)
+
+
+def _registers(program: Program) -> list[str]:
+    """The registers that a program writes, in the order of the text."""
+    return [str(name) for call in calls(program) for name in call.of_kind(Kind.REGISTER) if name]
+
+
+def _counted(cell: Cell) -> tuple[str, ...]:
+    """The names of events that some condition of the cell counts."""
+    found: list[str] = []
+
+    def look(part: object) -> None:
+        if isinstance(part, EventCount):
+            found.append(part.event)
+        elif attrs.has(type(part)):
+            for field in attrs.fields(type(part)):  # type: ignore[arg-type]
+                look(getattr(part, field.name))
+        elif isinstance(part, tuple):
+            for each in part:
+                look(each)
+
+    for expect in cell.expects:
+        look(expect.condition.root)
+    return tuple(found)
+
+
+class _Labels:
+    """Notes the name of every step that is made."""
+
+    def __init__(self, reached: set[str]) -> None:
+        self._reached = reached
+
+    def before(self, actor: Actor) -> None:
+        self._reached.add(actor.next_step().name())
+
+    def after(self, actor: Actor) -> None:
+        pass
+
+
+class _Evers:
+    """Looks after every step whether what ``ever`` asks for holds."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def before(self, actor: Actor) -> None:
+        pass
+
+    def after(self, actor: Actor) -> None:
+        self._machine.note_evers()
