@@ -157,6 +157,15 @@ def test_a_model_error_is_internal_and_says_where(tmp_path, world) -> None:
         results(write_sample(tmp_path), world)
 
 
+def test_of_a_group_of_errors_the_first_counts_and_an_interrupt_above_all(tmp_path, world) -> None:
+    world.boom = ExceptionGroup("tasks", [ExceptionGroup("more", [ModelError("deep")]), ValueError("other")])
+    with pytest.raises(ModelError, match="deep"):
+        results(write_sample(tmp_path), world)
+    world.boom = BaseExceptionGroup("tasks", [ValueError("other"), KeyboardInterrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        results(write_sample(tmp_path), world)
+
+
 def test_an_interrupt_keeps_what_was_counted(tmp_path, monkeypatch) -> None:
     world = FakeWorld(hazards=hooked).install(monkeypatch)
     campaign = Campaign([prepare(Plan(path=str(write_sample(tmp_path)), runs=120))])

@@ -169,6 +169,7 @@ def file_page(entry: int = DIRTY_PTE) -> Story:
 LOST_DIRTY = {
     "zapped and never marked": (file_page().do(STORE, *ZAP, FINISH), True),
     "zapped and never marked, seen at the end": (file_page().do(STORE, *ZAP, ev.RunEnd(0, True)), True),
+    "cut short in the middle of a zap": (file_page().do(STORE, *ZAP, ev.RunEnd(0, False)), False),
     "marked while the gather is pending": (file_page().do(STORE, *ZAP, MARK, FINISH), False),
     "another gather is still pending": (
         file_page().do(STORE, ev.GatherBegin(1, "n", 1), *ZAP, FINISH, MARK, ev.GatherEnd(1, "n", 0, False)),

@@ -21,6 +21,7 @@ from typing import Any
 import attrs
 
 from ptactors.campaign.names import known_names
+from ptactors.campaign.single import single_error
 from ptactors.campaign.tally import Tally
 from ptactors.campaign.verdict import HELD, VIOLATED, CellResult, judge, unexpected
 from ptactors.engine.strategy.table import STRATEGIES
@@ -155,9 +156,10 @@ def count(task: Task) -> Tally | Failure:
         surprises, goals = tolerance(scenario, cell), frozenset(scenario.coverage)
         tally = Tally()
         seeds = range(task.seed, task.seed + task.runs)
-        outcomes = play_many(scenario, cell, strategy=task.strategy, seeds=seeds, host=task.plan.host)
-        for seed, outcome in zip(seeds, outcomes, strict=True):
-            tally.add(seed, outcome, surprises, goals)
+        with single_error():
+            outcomes = play_many(scenario, cell, strategy=task.strategy, seeds=seeds, host=task.plan.host)
+            for seed, outcome in zip(seeds, outcomes, strict=True):
+                tally.add(seed, outcome, surprises, goals)
         return tally
     except ModelError:
         return Failure(True, f"{_where(task)}\n{traceback.format_exc()}")

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from ptactors import __version__
+from ptactors.campaign.single import single_error
 from ptactors.engine.schedule import Schedule
 from ptactors.log.write import LogWriteFault, write_log, write_run_json
 from ptactors.model.state import Record
@@ -86,7 +87,8 @@ def keep(
 
     Raises LogWriteFault; ReplayDivergence with ``replay``.
     """
-    outcome = play(scenario, cell, strategy=strategy, seed=seed, record=True, host=host, replay=replay)
+    with single_error():
+        outcome = play(scenario, cell, strategy=strategy, seed=seed, record=True, host=host, replay=replay)
     records = outcome.records or ()
     if folder is None:
         return Kept(outcome=outcome, records=records, log=None, schedule=None)

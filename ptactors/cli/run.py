@@ -16,16 +16,26 @@ from ptactors.errors import UsageError
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
 @click.option("--seed", type=SeedsType(), help="First seed, or all of a range; default: the scenario's.")
 @click.option("--runs", type=click.IntRange(1), help="Schedules a cell; default: the scenario's.")
-@click.option("--budget", type=click.Choice(["normal", "full"]), default="normal", show_default=True,
-              help="Which of the scenario's budgets counts.")
+@click.option(
+    "--budget",
+    type=click.Choice(["normal", "full"]),
+    default="normal",
+    show_default=True,
+    help="Which of the scenario's budgets counts.",
+)
 @click.option("--strategy", metavar="NAME", help="Who chooses the next actor; default: the scenario's.")
 @click.option("--set", "settings", multiple=True, metavar="KNOB=VALUE", help="Set a knob over the scenario; repeatable.")
 @click.option("--preset", metavar="NAME", help="Use this kernel instead of the scenario's.")
 @click.option("--cell", "only", multiple=True, metavar="NAME", help="Only this cell, by name or number; repeatable.")
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Processes; default: one a CPU. Results do not depend on it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; see 'ptactors schema document'.")
-@click.option("--log", type=click.Choice(["none", "failing", "all"]), default="failing", show_default=True,
-              help="Which runs are kept: none; each cell's witness; every one.")
+@click.option(
+    "--log",
+    type=click.Choice(["none", "failing", "all"]),
+    default="failing",
+    show_default=True,
+    help="Which runs are kept: none; each cell's witness; every one.",
+)
 @click.option("-x", "--first", is_flag=True, help="Stop at the first violation; a cell also once every exists is seen.")
 @keeping
 def command(scenarios: tuple[str, ...], seed: Seeds | None, **options: Any) -> int:

@@ -38,6 +38,8 @@ class Actor:
     """The steps it offers."""
     enabled: tuple[int, ...] = ()
     """Which of them are ready."""
+    waiting: tuple[Key, ...] = ()
+    """The cells that the guards of its options read; it stands in their wait lists."""
     chosen: int = 0
     """Which of them was granted."""
     several: bool = False

@@ -14,7 +14,7 @@ from bisect import insort
 from collections.abc import Callable
 from typing import Any
 
-from ptactors.engine.actor import Actor, Offered
+from ptactors.engine.actor import Actor
 from ptactors.engine.strategy.base import Option, Strategy
 from ptactors.model.state import Key, State
 
@@ -22,6 +22,7 @@ ALTERNATIVES = 64
 """A turn is stored as actor * ALTERNATIVES + alternative."""
 
 Hook = Callable[[Actor], None]
+_FIRST = (0,)
 
 
 class Baton:
@@ -70,8 +71,14 @@ class Baton:
             self._unwait(actor)
             actor.options = ()
             self._set_enabled(actor, ())
-        else:
-            self._publish(actor, offered)
+            return
+        actor.offer(offered)
+        blocking = any(step.blocking for step in actor.options)
+        if blocking or actor.waiting or not actor.enabled or actor.several:
+            self._publish(actor, blocking)
+        elif len(actor.enabled) > 1:
+            actor.enabled = _FIRST
+        # else: it could move before and offers again one step that nothing can hold up; most turns end here
 
     def make(self, actor: Actor) -> Any:
         """Make the granted step and return what the coroutine is to receive."""
@@ -128,23 +135,21 @@ class Baton:
                 options += [Option(actor, alternative, actor.options[alternative]) for alternative in actor.enabled]
         return options
 
-    def _publish(self, actor: Actor, offered: Offered) -> None:
+    def _publish(self, actor: Actor, blocking: bool) -> None:
         self._unwait(actor)
-        actor.offer(offered)
-        for step in actor.options:
-            if step.blocking:
-                for cell in step.waits():
-                    self._waiters.setdefault(cell, []).append(actor)
+        if blocking:
+            actor.waiting = tuple(cell for step in actor.options if step.blocking for cell in step.waits())
+            for cell in actor.waiting:
+                self._waiters.setdefault(cell, []).append(actor)
         self._set_enabled(actor, self._enabled(actor))
 
     def _unwait(self, actor: Actor) -> None:
-        for step in actor.options:
-            if step.blocking:
-                for cell in step.waits():
-                    waiters = self._waiters[cell]
-                    waiters.remove(actor)
-                    if not waiters:
-                        del self._waiters[cell]
+        for cell in actor.waiting:
+            waiters = self._waiters[cell]
+            waiters.remove(actor)
+            if not waiters:
+                del self._waiters[cell]
+        actor.waiting = ()
 
     def _enabled(self, actor: Actor) -> tuple[int, ...]:
         if actor.gate is not None and self.state.cells.get(actor.gate):
@@ -153,7 +158,7 @@ class Baton:
         if len(options) == 1 and not options[0].blocking:
             return (0,)
         state = self.state
-        return tuple(i for i, step in enumerate(options) if not step.blocking or step.ready(state))
+        return tuple([i for i, step in enumerate(options) if not step.blocking or step.ready(state)])
 
     def _set_enabled(self, actor: Actor, enabled: tuple[int, ...]) -> None:
         if bool(enabled) != bool(actor.enabled):

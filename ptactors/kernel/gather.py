@@ -24,7 +24,7 @@ from ptactors.hardware.memory import (
 from ptactors.kernel.lock import lock_name, pte_lockptr
 from ptactors.kernel.rcu import CallRcuFree, synchronize_rcu
 from ptactors.kernel.tlbflush import TLB_FLUSH_ALL, flush_tlb_mm_range
-from ptactors.model.event import GatherBegin, GatherEnd, GatherPage, GatherTable, LockFree
+from ptactors.model.event import GatherBegin, GatherEnd, GatherTable, LockFree
 from ptactors.model.paging import PAGE_SHIFT, PAGE_SIZE, PMD_SHIFT, PMD_SIZE, PUD_SHIFT, TASK_SIZE
 from ptactors.model.state import Cell, State, family
 from ptactors.model.step import AnyOf, Footprint, Step
@@ -100,25 +100,6 @@ class AllocBatch(Step[int]):
     def touches(self, state: State) -> Footprint:
         """The allocator."""
         return alloc_footprint(state, self.cpu, 0) if self.succeed else ((), ())
-
-
-@attrs.frozen
-class QueuePage(Step[None]):
-    """A page is in the batch now: nobody else sees it, but who reads the log wants to know."""
-
-    cpu: int
-    mm: str
-    va: int
-    pfn: int
-    label = "gather_add"
-
-    def apply(self, state: State) -> None:
-        """Say so."""
-        state.emit(GatherPage(self.cpu, self.mm, self.va, self.pfn))
-
-    def touches(self, state: State) -> Footprint:
-        """Nothing."""
-        return (), ()
 
 
 @attrs.frozen
@@ -235,9 +216,8 @@ class Gather:
 
     # -- pages --------------------------------------------------------------------------------------------------------
 
-    async def queue_page(self, va: int, pfn: int) -> bool:
+    async def queue_page(self, pfn: int) -> bool:
         """__tlb_remove_page(): queue it; true when the batch is full and must be flushed before anything else is queued."""
-        await QueuePage(self.cpu.id, self.cpu.mm, va, pfn)
         self.pages.append(pfn)
         return await self._full()
 

@@ -27,8 +27,8 @@ from ptactors.kernel.lock import (
 from ptactors.kernel.mm import add_pgtables, pgtables
 from ptactors.kernel.rcu import RcuReadLock, RcuReadUnlock, rcu_unlock
 from ptactors.model import paging
-from ptactors.model.event import EntryWrite, LockInit, TableMap, TableRead, TableUnmap
-from ptactors.model.paging import PAGE_SIZE, TABLE_FLAGS, Level, is_table
+from ptactors.model.event import EntryWrite, GatherPage, LockInit, TableMap, TableRead, TableUnmap
+from ptactors.model.paging import PAGE_SIZE, PRESENT, SPECIAL, TABLE_FLAGS, Level, is_table
 from ptactors.model.state import Cell, Key, State, family
 from ptactors.model.step import ANY, Footprint, Step
 
@@ -147,7 +147,8 @@ class ScanTable(Step[tuple[tuple[int, int], ...]]):
 class WriteEntry(Step[int]):
     """Store an entry (set_pte_at, set_pmd_at, pmd_populate, an exchange) and return what it replaced.
 
-    ``what`` names the event; ``pgtables_delta`` is accounted in the same step, as both are done under the same lock.
+    ``what`` names the event; ``pgtables_delta`` is accounted in the same step, as both are done under the same lock; with
+    ``gather`` the log also says that the page behind the old entry is in the task's gather now, which only the task itself sees.
     """
 
     what: str
@@ -158,6 +159,7 @@ class WriteEntry(Step[int]):
     table: int
     new: int
     pgtables_delta: int = 0
+    gather: bool = False
 
     def name(self) -> str:
         """By what it means."""
@@ -173,6 +175,8 @@ class WriteEntry(Step[int]):
         state.write(cell, self.new)
         gen = state.read(frame(self.table)).gen
         state.emit(EntryWrite(self.what, self.cpu, self.mm, self.level, self.va, self.table, gen, slot, old, self.new))
+        if self.gather and old & PRESENT and not old & SPECIAL:
+            state.emit(GatherPage(self.cpu, self.mm, self.va, paging.pfn_of(old)))
         return old
 
     def touches(self, state: State) -> Footprint:

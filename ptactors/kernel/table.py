@@ -52,7 +52,6 @@ GATHER: Steps = FLUSH | {
     gather.ChangePending,
     gather.ReadPending,
     gather.AllocBatch,
-    gather.QueuePage,
     gather.QueueTable,
     gather.FreeTables,
     rcu.CallRcuFree,

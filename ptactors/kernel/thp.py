@@ -186,14 +186,14 @@ async def zap_huge_pmd(tlb: Gather, va: int, pmd_table: int) -> bool:
     if not is_trans_huge(await ReadPmd(pmd_table, va)):
         await SpinUnlock(cpu.id, lock)
         return False
-    old = await WriteEntry("pmd_clear", cpu.id, cpu.mm, Level.PMD, va, pmd_table, 0, -PAGE_SIZE)
+    old = await WriteEntry("pmd_clear", cpu.id, cpu.mm, Level.PMD, va, pmd_table, 0, -PAGE_SIZE, True)
     tlb.record_pmd(va)
     await free_spare_table(cpu, await Withdraw(pmd_table))
     pfn = paging.pfn_of(old)
     if pfn != HUGE_ZERO_PFN:
         await AddRss(cpu.id, cpu.mm, (("anon", -HPAGE_PMD_NR),))
     await SpinUnlock(cpu.id, lock)
-    if pfn != HUGE_ZERO_PFN and await tlb.queue_page(va, pfn):
+    if pfn != HUGE_ZERO_PFN and await tlb.queue_page(pfn):
         await tlb.flush_mmu()
     return True
 

@@ -286,11 +286,11 @@ async def _zap_entry(tlb: Gather, vma: Vma, table: int, va: int, pte: int, zap: 
         await MarkDirty(cpu.id, pfn)
         if cpu.config.kernel.flush_dirty_file_under_ptl:
             zap.force_flush = tlb.delayed_rmap = True
-    return await tlb.queue_page(va, pfn)
+    return await tlb.queue_page(pfn)
 
 
 async def ptep_get_and_clear(cpu: Cpu, table: int, va: int) -> int:
     """One exchange, so that no dirty bit is lost that the hardware sets meanwhile; the knob makes it a read and a store."""
     seen = 0 if cpu.config.kernel.atomic_clear else await ReadPte(cpu.id, cpu.mm, table, va)
-    old = await WriteEntry("pte_clear", cpu.id, cpu.mm, Level.PTE, va, table, 0)
+    old = await WriteEntry("pte_clear", cpu.id, cpu.mm, Level.PTE, va, table, 0, 0, True)
     return old if cpu.config.kernel.atomic_clear else seen

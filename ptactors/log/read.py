@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from ptactors.errors import PtactorsError
-from ptactors.log.codec import SCHEMA, NOBODY, FieldFault, decode
+from ptactors.log.codec import NOBODY, SCHEMA, FieldFault, decode
 from ptactors.model.state import Record
 
 _MAX_LINE = 1 << 24

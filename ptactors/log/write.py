@@ -17,7 +17,7 @@ import orjson
 import structlog
 
 from ptactors.errors import PtactorsError
-from ptactors.log.codec import SCHEMA, NOBODY, encode
+from ptactors.log.codec import NOBODY, SCHEMA, encode
 from ptactors.log.symbol import Symbols
 from ptactors.model.event import VmaInit
 from ptactors.model.state import Record

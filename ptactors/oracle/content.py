@@ -51,8 +51,7 @@ class WrongDataAfterDontneed(_Reads):
     source = "madvise(2), MADV_DONTNEED; 99baac21e458 (v4.13)"
     verdict = DISCARDED
     rule = Rule(
-        meaning="A program told the kernel to throw data away, the kernel said done, and the program still reads the"
-        " old data.",
+        meaning="A program told the kernel to throw data away, the kernel said done, and the program still reads the old data.",
         kernel="tlb_finish_mmu() and mm_tlb_flush_nested(): a second gather finds entries already none whose flush the"
         " first still"
         " owes.",
@@ -192,7 +191,8 @@ class LostDirty(Oracle):
             self._look(step, actor, list(self._suspects))
 
     def _run_end(self, step: int, actor: int, event: RunEnd) -> None:
-        self._look(step, actor, list(self._written))
+        if event.complete or not any(self.mirror.pending.values()):
+            self._look(step, actor, list(self._written))
 
     def _change(self, step: int, actor: int, event: EntryWrite) -> None:
         if self._written and event.old & PRESENT:

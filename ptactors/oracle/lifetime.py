@@ -110,8 +110,7 @@ class HardwareWalkerUaf(Oracle):
         " freed_tables interrupts lazy CPUs too (145f573b89a6).",
         avoided="Flush, with the upper levels, before the table is freed; 478a1c3abebf corrects the address given to"
         " pte_free_tlb() in 7.0.",
-        knob="pending_flush=false, or flush_lazy_on_freed_tables=false with a lazy CPU; tce=true narrows what an INVLPG"
-        " drops",
+        knob="pending_flush=false, or flush_lazy_on_freed_tables=false with a lazy CPU; tce=true narrows what an INVLPG drops",
         scenario="case2-two-pte-pages",
     )
 
@@ -231,8 +230,7 @@ class BogusPageTable(Oracle):
         " translations.",
         kernel="pmd_install(), pmd_populate(); collapse_huge_page() restored pmd_pgtable() of an entry that a reclaimer"
         " had cleared.",
-        avoided="vma_start_write() before check_pmd_still_valid() in collapse_huge_page(); pmd_install() takes only a"
-        " new table.",
+        avoided="vma_start_write() before check_pmd_still_valid() in collapse_huge_page(); pmd_install() takes only a new table.",
         knob="table_free=page-batch or semi-rcu with map_lock_recheck=false lets freed tables come back; none does so alone",
         scenario="single-table-vs-rcu-walker",
     )
@@ -260,8 +258,7 @@ class DoubleFree(Oracle):
     kinds = (FrameFree, GatherTable)
     rule = Rule(
         meaning="The same memory was given back twice, so that two users will get it at once.",
-        kernel="Two walkers reclaim one PTE page: without pmd_same() under the locks both clear the pmd and call"
-        " pte_free_tlb().",
+        kernel="Two walkers reclaim one PTE page: without pmd_same() under the locks both clear the pmd and call pte_free_tlb().",
         avoided="Clearing the pmd under pmd and pte lock after pmd_same() (RFC) or a fresh read of the pmd (v6.14)"
         " makes one win.",
         knob="reclaim_pmd_same=false with pt_reclaim=rfc",

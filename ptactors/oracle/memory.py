@@ -60,6 +60,7 @@ class Memory:
         """mm -> (va >> 21) -> value of the PMD entry, if not zero."""
         self.links: dict[int, tuple[int, str]] = {}
         """Table -> (place of the entry that points to it, mm)."""
+
     def frame(self, pfn: int) -> Frame | None:
         """The frame that page ``pfn`` belongs to (of a huge page: its head), or None where nothing is known."""
         found = self.frames.get(pfn)

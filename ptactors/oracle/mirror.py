@@ -6,8 +6,6 @@ histories are told are bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ptactors.model.event import (
     Cr3Write,
     EntryWrite,
@@ -113,11 +111,6 @@ class Mirror:
         self.programs_done = False
         self._cleared: dict[tuple[int, str, int], Note] = {}
         self._set: dict[tuple[int, str, int], Note] = {}
-
-    def listen(self, register: Callable[[type, Listener], None]) -> None:
-        """Ask for every kind of event that the picture is made of."""
-        for kind, listener in self.listeners().items():
-            register(kind, listener)
 
     def listeners(self) -> dict[type, Listener]:
         """Kind of event -> what takes note of it."""
@@ -328,5 +321,3 @@ class Mirror:
         if frame.died >= 0:
             lines.append((frame.died, f"frame {table:#x} (generation {frame.gen}) freed"))
         return lines
-
-

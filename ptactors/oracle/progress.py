@@ -68,8 +68,7 @@ class Stall(_NoProgress):
     kind = "stall"
     source = "Documentation/RCU/stallwarn.rst"
     rule = Rule(
-        meaning="Something that was promised never comes, such as the end of an RCU grace period, and everything waits"
-        " for it.",
+        meaning="Something that was promised never comes, such as the end of an RCU grace period, and everything waits for it.",
         kernel="synchronize_rcu() and call_rcu() wait for every CPU's quiescent state: user mode, idle, a context switch, by"
         " preemption model cond_resched() or the tick.",
         avoided="No RCU read section stays open, no CPU waits for a grace period inside one.",

@@ -69,6 +69,10 @@ class Oracles:
         """The first sighting of each hazard, in the order of the sightings."""
         self.oracles: dict[str, Oracle] = {name: oracle(self.mirror, self._publish) for name, oracle in HAZARDS.items()}
 
+        self._listeners = [*self.mirror.listeners().items()]
+        for each in self.oracles.values():
+            self._listeners += each.listeners().items()
+
     def _publish(self, finding: Finding) -> None:
         self.findings.append(finding)
 
@@ -86,10 +90,8 @@ class Oracles:
 
     def listen(self, register: Callable[[type, Listener], None]) -> None:
         """Have ``register(kind, listener)`` called for every kind of event that is needed, the mirror's listeners first."""
-        self.mirror.listen(register)
-        for oracle in self.oracles.values():
-            for kind, listener in oracle.listeners().items():
-                register(kind, listener)
+        for kind, listener in self._listeners:
+            register(kind, listener)
 
     @classmethod
     def judge(cls, records: Iterable[Record]) -> list[Finding]:

@@ -244,8 +244,7 @@ class Crash(Oracle):
     source = "AMD family 10h erratum 383; arch/x86/kvm/svm, svm_init_erratum_383()"
     kinds = (MachineCheck,)
     rule = Rule(
-        meaning="The processor found two translations of different page sizes for one address and stopped with a"
-        " machine check.",
+        meaning="The processor found two translations of different page sizes for one address and stopped with a machine check.",
         kernel="The comment in __split_huge_pmd_locked() and pmdp_invalidate(); KVM's erratum_383_found.",
         avoided="Clear the entry, flush, then write the entry of the other size: never let both be cached.",
         knob="mixed_sizes=machine-check (hardware erratum-383) with flush_before_set_huge=false",

@@ -111,11 +111,7 @@ def _vma(reader: Reader, path: Path, values: dict[str, Any], scope: Scope) -> Vm
     contents = _ContentReader(reader, path, scope, values.get("kind", "anon"))
     contents.read(values)
     area = contents.area
-    plain = {
-        key: values[key]
-        for key in ("kind", "writable", "huge", "uffd_wp", "locked", "anon_prepared")
-        if key in values
-    }
+    plain = {key: values[key] for key in ("kind", "writable", "huge", "uffd_wp", "locked", "anon_prepared") if key in values}
     return Vma(
         name=area.name, process=area.process, at=area.at, size=area.size, **plain, populate=tuple(contents.populate),
         huge_pages=tuple(contents.huge_pages), tables=tuple(dict.fromkeys(contents.tables)), entries=tuple(contents.entries),

@@ -148,7 +148,7 @@ def read_fault(reader: Reader, labels: Mapping[int, tuple[str, ...] | None]) -> 
 def _resched(text: str, labels: Mapping[int, tuple[str, ...] | None]) -> Resched:
     found = _RESCHED.fullmatch(text.strip())
     if found is None:
-        raise Mistake(0, len(text), "expected a place such as 'cpu0:Z after 100'", "or need_resched = \"maybe\"")
+        raise Mistake(0, len(text), "expected a place such as 'cpu0:Z after 100'", 'or need_resched = "maybe"')
     cpu, label = int(found["cpu"]), found["label"]
     _check_label(found, cpu, label, labels)
     return Resched(cpu=cpu, label=label, after=int(found["after"]))

@@ -54,8 +54,7 @@ def expand_stress(scenario: Scenario, seed: int) -> tuple[Program, ...]:
         return tuple(cpu.program for cpu in scenario.cpus)
     seed = seed if stress.seed_ops else scenario.explore.seed
     return tuple(
-        cpu.program + _Draw(scenario, cpu.number, seed).program() if cpu.state == "user" else cpu.program
-        for cpu in scenario.cpus
+        cpu.program + _Draw(scenario, cpu.number, seed).program() if cpu.state == "user" else cpu.program for cpu in scenario.cpus
     )
 
 

@@ -184,14 +184,10 @@ def _parse(text: str, start: str, offset: int) -> Any:
             end = len(text.split("#", 1)[0].rstrip()) + offset
             raise Mistake(end, end + 1, "something is missing at the end", _expected(error.expected)) from None
         begin = (error.token.start_pos or 0) + offset
-        raise Mistake(
-            begin, begin + len(error.token), f"unexpected {str(error.token)!r}", _expected(error.expected)
-        ) from None
+        raise Mistake(begin, begin + len(error.token), f"unexpected {str(error.token)!r}", _expected(error.expected)) from None
     except lark.UnexpectedCharacters as error:
         at = error.pos_in_stream or 0
-        raise Mistake(
-            at + offset, at + offset + 1, f"unexpected {text[at]!r}", _expected(error.allowed)
-        ) from None
+        raise Mistake(at + offset, at + offset + 1, f"unexpected {text[at]!r}", _expected(error.allowed)) from None
     return _Builder(offset).transform(tree)
 
 
@@ -291,9 +287,7 @@ class _Builder(lark.Transformer[lark.Token, Any]):
 
     def call(self, items: list[Any]) -> Line:
         verb = self.name(items[:1])
-        arguments = tuple(
-            Lead(text=str(i), **self._at(i)) if isinstance(i, lark.Token) else i for i in items[1:]
-        )
+        arguments = tuple(Lead(text=str(i), **self._at(i)) if isinstance(i, lark.Token) else i for i in items[1:])
         return Line(start=verb.start, end=arguments[-1].end if arguments else verb.end, verb=verb, arguments=arguments)
 
     def labelled_call(self, items: list[Any]) -> Line:

@@ -9,7 +9,9 @@ from ptactors.engine.strategy.base import Option
 from ptactors.model.rng import SplitMix64
 
 MEAN = 8
-"""Mean length of a stretch, in decisions."""
+"""Mean length of a stretch, in decisions; a power of two."""
+LONGEST = 21
+"""Where the distribution is cut off: one draw has no more bits."""
 
 
 class RunLength:
@@ -24,17 +26,26 @@ class RunLength:
 
     def __init__(self, seed: int) -> None:
         self._rng = SplitMix64(seed)
-        self._goes_on = False
+        self._left = 0
         self._actor: Actor | None = None
 
     def choose(self, step: int, options: Sequence[Option]) -> int:
         """See :class:`Strategy`."""
-        rng = self._rng
-        if self._goes_on and options[0].actor is self._actor:
-            same = sum(option.actor is self._actor for option in options)
-            index = rng.below(same)
-        else:
-            index = rng.below(len(options))
+        actor = options[0].actor
+        if self._left and actor is self._actor:
+            self._left -= 1
+            if options[1].actor is not actor:
+                return 0
+            return self._rng.below(sum([option.actor is actor for option in options]))
+        index = self._rng.below(len(options))
         self._actor = options[index].actor
-        self._goes_on = rng.below(MEAN) != 0
+        self._left = self._length()
         return index
+
+    def _length(self) -> int:
+        """A geometric number with mean MEAN - 1, from one draw: groups of three bits until one of them is zero."""
+        bits, length = self._rng.next(), 0
+        while bits % MEAN and length < LONGEST:
+            bits //= MEAN
+            length += 1
+        return length
