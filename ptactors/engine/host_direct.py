@@ -9,7 +9,8 @@ def run(baton: Baton) -> None:
     """Run all actors to the end of the run."""
     baton.start()
     try:
-        while (actor := baton.pick()) is not None:
-            baton.advance(actor, baton.make(actor))
+        actor = baton.pick()
+        while actor is not None:
+            actor = baton.drive(actor)
     finally:
         baton.close()

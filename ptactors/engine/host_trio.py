@@ -24,9 +24,10 @@ class TrioHost:
         self._baton = baton
         self._tasks: dict[int, trio.lowlevel.Task] = {}
         self._over = False
+        self._error: BaseException | None = None
 
     async def run(self) -> None:
-        """Run all actors to the end of the run."""
+        """Run all actors to the end of the run. What an actor raises comes out as itself, not in a group."""
         self._baton.start()
         try:
             async with trio.open_nursery() as nursery:
@@ -34,32 +35,37 @@ class TrioHost:
                     nursery.start_soon(self._live, actor, name=actor.name)
         finally:
             self._baton.close()
+        if self._error is not None:
+            raise self._error
 
     async def _live(self, actor: Actor) -> None:
         self._tasks[actor.id] = trio.lowlevel.current_task()
-        if len(self._tasks) < len(self._baton.actors):
-            await trio.lowlevel.wait_task_rescheduled(_abort)
-        elif not await self._pass_on(actor):
-            return
-        while not self._over:
-            self._baton.advance(actor, self._baton.make(actor))
-            if not await self._pass_on(actor):
-                return
+        try:
+            if len(self._tasks) < len(self._baton.actors):
+                await trio.lowlevel.wait_task_rescheduled(_abort)
+            else:
+                await self._hand_to(self._baton.pick(), actor)
+            while not self._over:
+                await self._hand_to(self._baton.drive(actor), actor)
+        except trio.Cancelled:
+            raise
+        except BaseException as error:
+            self._error = error
+            self._end(actor)
 
-    async def _pass_on(self, actor: Actor) -> bool:
-        """Hand the baton to whoever is picked and wait for it to come back; False when this task is over."""
-        following = self._baton.pick()
+    async def _hand_to(self, following: Actor | None, actor: Actor) -> None:
+        """Hand the baton on and wait for it to come back."""
         if following is actor:
-            return True
+            return
         if following is None:
-            self._over = True
-            del self._tasks[actor.id]
-            for task in self._tasks.values():
-                trio.lowlevel.reschedule(task)
-            return False
+            self._end(actor)
+            return
         trio.lowlevel.reschedule(self._tasks[following.id])
-        if actor.done:
-            del self._tasks[actor.id]
-            return False
         await trio.lowlevel.wait_task_rescheduled(_abort)
-        return True
+
+    def _end(self, actor: Actor) -> None:
+        """The run is over: let every task go."""
+        self._over = True
+        for other, task in self._tasks.items():
+            if other != actor.id:
+                trio.lowlevel.reschedule(task)

@@ -58,6 +58,8 @@ class FrozenPsc(dict[PscKey, tuple[int, int]]):
 
 
 NO_CR3 = Cr3("", 0, 0)
+FEW_PAGES = 64
+"""Up to so many pages an invalidation looks for each by its key; longer ones go through all that is cached."""
 WALKERS = 2
 """Walks that a CPU can have in progress: 0 for its program, 1 speculative."""
 
@@ -123,6 +125,12 @@ def fill_psc(state: State, cpu: int, key: PscKey, table: int, gen: int) -> None:
     state.emit(PscFill(cpu, state.read(cr3(cpu)).mm, *key, table, gen))
 
 
+def _keys_of(asid: int, start: int, end: int) -> list[TlbKey]:
+    """The keys of all translations that can meet a short range."""
+    small = [(asid, PAGE_SIZE, va) for va in range(align_down(start, PAGE_SIZE), end, PAGE_SIZE)]
+    return small + [(asid, PMD_SIZE, va) for va in range(align_down(start, PMD_SIZE), end, PMD_SIZE)]
+
+
 def invalidate(state: State, cpu: int, asid: int, start: int, end: int, kind: str, scope: str) -> None:
     """Drop what an invalidation of [start, end) drops; asid -1 is all of them; scope: upper levels ``all`` or on the ``path``.
 
@@ -130,8 +138,14 @@ def invalidate(state: State, cpu: int, asid: int, start: int, end: int, kind: st
     that had read the old entry could fill after it).
     """
     old = state.read(tlb(cpu))
-    kept = Frozen({key: t for key, t in old.items() if not (asid in (-1, key[0]) and key[2] < end and start < key[2] + key[1])})
-    if len(kept) != len(old):
+    if asid >= 0 and end - start <= FEW_PAGES * PAGE_SIZE:
+        gone = [key for key in _keys_of(asid, start, end) if key in old]
+    else:
+        gone = [key for key in old if asid in (-1, key[0]) and key[2] < end and start < key[2] + key[1]]
+    if gone:
+        kept = Frozen(old)
+        for key in gone:
+            del kept[key]
         state.write(tlb(cpu), kept)
     old_psc = state.read(psc(cpu))
     kept_psc = FrozenPsc(

@@ -47,6 +47,12 @@ def _walk(e: ev.WalkRead, symbols: Symbols) -> str:
     return f"walk reads {('pte', 'pmd', 'pud', 'pgd')[e.level]} {_at(symbols, e.va, e.mm)}: {e.value:#x}"
 
 
+def _table_read(e: ev.TableRead, symbols: Symbols) -> str:
+    if e.slot < 0:
+        return f"scans table {e.table:#x} of {_at(symbols, e.va, e.mm)}"
+    return f"reads pte {_at(symbols, e.va, e.mm)}: {e.value:#x}"
+
+
 def _syscall(e: ev.SyscallEnter, symbols: Symbols) -> str:
     parts = [symbols.span(e.start, e.end, e.mm)] if e.end > e.start else []
     return f"{e.call}({', '.join(parts + [e.arg] * bool(e.arg))})"
@@ -98,7 +104,7 @@ WORDS: dict[type, Words] = {
     ev.EntryWrite: _entry,
     ev.TableMap: lambda e, s: f"map table {e.table:#x} of {_at(s, e.va, e.mm)}",
     ev.TableUnmap: lambda e, _: f"unmap table {e.table:#x}",
-    ev.TableRead: lambda e, s: f"reads pte {_at(s, e.va, e.mm)}: {e.value:#x}",
+    ev.TableRead: _table_read,
     ev.GupPin: lambda e, s: f"pins {_at(s, e.va, e.mm)} -> {e.pfn:#x}",
     ev.LockWait: _lock("waits for"),
     ev.LockAcquire: _lock("lock"),

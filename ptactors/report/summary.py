@@ -28,7 +28,7 @@ def cell_lines(result: CellResult, *, verbose: bool = False, paint: Paint = plai
             continue
         yield f"Observation {where} {each.observation} {each.hits} {each.schedules - each.hits}"
         verdict, _, words = each.sentence().partition(": ")
-        yield f"  {each.kind} {each.condition}: {paint(verdict, COLOURS[each.verdict])}: {words}"
+        yield f"  {paint(verdict, COLOURS[each.verdict])}: {each.kind} {each.condition}: {words}"
         if each.condition == SURPRISE and each.verdict != HELD:
             seen = ", ".join(f"{name} in {s.count}" for name, s in sorted(tally.surprises.items()) if name)
             yield f"    {seen}"
