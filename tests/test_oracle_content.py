@@ -121,7 +121,7 @@ def test_report_of_wrong_data_after_dontneed():
     found = stored().do(*DISCARD, read(1, A, "old")).findings()[0]
     assert found.step == 6
     assert [step for step, _ in found.history] == [0, 3, 4]
-    assert "reads old at A" in found.what
+    assert "reads 1 at A: stored before a discard" in found.what
 
 
 PIN = ev.GupPin(0, MM, A, PAGE, 1)

@@ -13,10 +13,6 @@ from ptactors.engine.actor import Actor
 from ptactors.engine.baton import Baton
 
 
-def _abort(_: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.SUCCEEDED
-
-
 class TrioHost:
     """Runs one schedule inside a running trio loop."""
 
@@ -42,7 +38,7 @@ class TrioHost:
         self._tasks[actor.id] = trio.lowlevel.current_task()
         try:
             if len(self._tasks) < len(self._baton.actors):
-                await trio.lowlevel.wait_task_rescheduled(_abort)
+                await self._park(actor)
             else:
                 await self._hand_to(self._baton.pick(), actor)
             while not self._over:
@@ -60,8 +56,19 @@ class TrioHost:
         if following is None:
             self._end(actor)
             return
+        if self._over:  # cancelled from outside: who is to follow is gone, and so are we
+            await trio.lowlevel.checkpoint()
+            return
         trio.lowlevel.reschedule(self._tasks[following.id])
-        await trio.lowlevel.wait_task_rescheduled(_abort)
+        await self._park(actor)
+
+    async def _park(self, actor: Actor) -> None:
+        def cancelled(_: object) -> trio.lowlevel.Abort:
+            self._over = True
+            del self._tasks[actor.id]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(cancelled)
 
     def _end(self, actor: Actor) -> None:
         """The run is over: let every task go."""

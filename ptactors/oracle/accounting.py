@@ -24,7 +24,7 @@ class Leak(Oracle):
         " A table that"
         " loses the race in pmd_install() must be freed by pte_free().",
         avoided="direct_reclaim is set false where the pte lock was dropped (v6.14).",
-        knob="direct_reclaim_reset=false (preset v6.14-rc1)",
+        knob="direct_reclaim_reset=false (preset v6.14-rc1) with need_resched injected; install_recheck=false",
         scenario="nonempty-table",
     )
 
@@ -67,7 +67,8 @@ class CounterMismatch(Oracle):
         " something was lost or counted twice.",
         kernel="add_mm_rss_vec(), mm_inc_nr_ptes(), mm_dec_nr_ptes(); check_mm() prints BUG: Bad rss-counter state.",
         avoided="Each counter changes under the lock under which the entry changes, or before that lock is dropped.",
-        knob="direct_reclaim_reset=false (preset v6.14-rc1); reclaim_pmd_same=false",
+        knob="direct_reclaim_reset=false (preset v6.14-rc1) with need_resched injected; reclaim_pmd_same=false with"
+        " pt_reclaim=rfc",
         scenario="nonempty-table",
     )
 

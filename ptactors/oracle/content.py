@@ -31,7 +31,8 @@ class _Reads(Oracle):
         for held in self.mirror.caches.held(event.cpu, event.va):
             lines.append((held.step, f"translation -> frame {held.frame_of(event.va):#x} filled into the TLB of cpu{event.cpu}"))
         why = self._why(store.token if store is not None else "")
-        self.report(step, actor, f"cpu{event.cpu} reads {event.token or 'zero'} at {at}: {why}", tuple(lines), verdict)
+        got = event.value if event.token else "zero"
+        self.report(step, actor, f"cpu{event.cpu} reads {got} at {at}: {why}", tuple(lines), "page")
 
     def _why(self, token: str) -> str:
         raise NotImplementedError
@@ -56,7 +57,7 @@ class WrongDataAfterDontneed(_Reads):
         " first still"
         " owes.",
         avoided="99baac21e458: if another gather is pending on the mm, flush all of it before returning.",
-        knob="nested_gather_flush=false; pending_flush=false; partial_flush_needs_next_gen=false",
+        knob="nested_gather_flush=false with two overlapping calls",
         scenario="dontneed-refault",
     )
 
@@ -76,7 +77,7 @@ class WrongData(_Reads):
         " somebody else by now.",
         kernel="gup_fast_pte_range() takes its reference, then rereads pmd and pte; any translation that outlives its page.",
         avoided="The recheck after the reference; unhook, flush, free for everybody else.",
-        knob="gup_recheck=false; pending_flush=false",
+        knob="pending_flush=false, also together with gup_recheck=false",
         scenario="single-table-vs-gup-fast",
     )
 
@@ -126,8 +127,8 @@ class LostWrite(_Reads):
         kernel="zap_pte_range() reclaims a table that another thread has refilled; a store through a translation that a"
         " flush missed.",
         avoided="Scan before the pmd is cleared whenever the pte lock was dropped.",
-        knob="direct_reclaim_reset=false (preset v6.14-rc1); map_lock_recheck=false",
-        scenario="nonempty-table",
+        knob="pending_flush=false; install_recheck=false",
+        scenario="dontneed-refault",
     )
 
     def _why(self, token: str) -> str:

@@ -50,7 +50,7 @@ class SoftwareWalkerUaf(Oracle):
         avoided="718b13861d22 (v6.14): with CONFIG_PT_RECLAIM each table is freed by call_rcu(), singly queued ones"
         " too. RFC v1 5/7"
         " did the same behind an IPI.",
-        knob="table_free=semi-rcu (the single table after an IPI) or page-batch, with pt_reclaim=rfc or merged",
+        knob="table_free=semi-rcu where no table batch can be had, or table_free=page-batch; with pt_reclaim=rfc or merged",
         scenario="single-table-vs-rcu-walker",
     )
 
@@ -110,7 +110,7 @@ class HardwareWalkerUaf(Oracle):
         " freed_tables interrupts lazy CPUs too (145f573b89a6).",
         avoided="Flush, with the upper levels, before the table is freed; 478a1c3abebf corrects the address given to"
         " pte_free_tlb() in 7.0.",
-        knob="pending_flush=false, or flush_lazy_on_freed_tables=false with a lazy CPU; tce=true narrows what an INVLPG drops",
+        knob="pending_flush=false; flush_lazy_on_freed_tables=false with a lazy CPU that speculates",
         scenario="case2-two-pte-pages",
     )
 
@@ -180,7 +180,7 @@ class NonemptyPtePageFreed(Oracle):
         " entries;"
         " try_get_and_clear_pmd() clears the pmd without a scan.",
         avoided="direct_reclaim is set false on any break, so that try_to_free_pte() scans all 512 entries under both locks.",
-        knob="direct_reclaim_reset=false (preset v6.14-rc1); reclaim_scan=false; any_skipped=false",
+        knob="direct_reclaim_reset=false (preset v6.14-rc1) with need_resched injected; map_lock_recheck=false",
         scenario="nonempty-table",
     )
 
@@ -231,7 +231,7 @@ class BogusPageTable(Oracle):
         kernel="pmd_install(), pmd_populate(); collapse_huge_page() restored pmd_pgtable() of an entry that a reclaimer"
         " had cleared.",
         avoided="vma_start_write() before check_pmd_still_valid() in collapse_huge_page(); pmd_install() takes only a new table.",
-        knob="table_free=page-batch or semi-rcu with map_lock_recheck=false lets freed tables come back; none does so alone",
+        knob="none alone; table_free=page-batch frees tables early enough for one to come back as something else",
         scenario="single-table-vs-rcu-walker",
     )
 

@@ -72,7 +72,7 @@ class RcuMisuse(Oracle):
         " was withdrawn twice, never withdrawn, or the code went to sleep under it.",
         kernel="pte_offset_map() opens a section and pte_unmap() closes it; synchronize_rcu() may not be called inside one.",
         avoided="Each path unmaps what it mapped, error paths too (merged: pte_unmap_unlock() in collapse_pte_mapped_thp()).",
-        knob="table_free=synchronize-rcu (it may sleep where a table is queued)",
+        knob="none alone; table_free=synchronize-rcu makes queueing a table sleep, which no section may contain",
         scenario="single-table-vs-rcu-walker",
     )
 

@@ -104,6 +104,8 @@ class Mirror:
         """CPU -> tables it has a pointer into -> (generation then, step)."""
         self.pending: dict[str, int] = {}
         """mm -> gathers that may owe a flush."""
+        self.gathers: dict[int, tuple[int, str]] = {}
+        """CPU -> (step, mm) of the gather it has begun and not finished."""
         self.flushing: dict[int, str] = {}
         """CPU -> mm of a flush that it has begun and not completed."""
         self.target: Frame | None = None
@@ -144,8 +146,8 @@ class Mirror:
             RcuUnlock: self._rcu_unlock,
             TableMap: self._table_map,
             TableUnmap: self._table_unmap,
-            GatherBegin: self._gather,
-            GatherEnd: self._gather,
+            GatherBegin: self._gather_begin,
+            GatherEnd: self._gather_end,
             TlbFlush: self._flush_begin,
             TlbFlushEnd: self._flush_end,
         }
@@ -231,8 +233,13 @@ class Mirror:
         if mapped is not None:
             mapped.pop(event.table, None)
 
-    def _gather(self, step: int, actor: int, event: GatherBegin | GatherEnd) -> None:
+    def _gather_begin(self, step: int, actor: int, event: GatherBegin) -> None:
         self.pending[event.mm] = event.pending
+        self.gathers[event.cpu] = (step, event.mm)
+
+    def _gather_end(self, step: int, actor: int, event: GatherEnd) -> None:
+        self.pending[event.mm] = event.pending
+        self.gathers.pop(event.cpu, None)
 
     def _flush_begin(self, step: int, actor: int, event: TlbFlush) -> None:
         self.flushing[event.cpu] = event.mm
@@ -307,6 +314,14 @@ class Mirror:
                     start = va >> SHIFT[level] << SHIFT[level]
                     lines.append((step, f"{what} {self.at(mm, start)} by {who}" + (f" ({op})" if op else "")))
         return lines
+
+    def owed(self, mm: str) -> list[tuple[int, str]]:
+        """For histories: the gathers on this mm that are still open."""
+        return [
+            (step, f"mmu_gather of cpu{cpu} begins; its flush may still be owed")
+            for cpu, (step, owner) in self.gathers.items()
+            if owner == mm
+        ]
 
     def table_life(self, table: int) -> list[tuple[int, str]]:
         """For histories: when this table was unlinked, queued and freed."""

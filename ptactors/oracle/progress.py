@@ -40,7 +40,7 @@ class Deadlock(_NoProgress):
         meaning="Some CPUs wait for each other and none can ever go on.",
         kernel="pmd lock before pte lock everywhere; smp_call_function_many_cond() with interrupts enabled.",
         avoided="try_get_and_clear_pmd() takes the pmd lock under the pte lock by spin_trylock() only.",
-        knob="reclaim_trylock=false; split_ptlocks=false together with it",
+        knob="reclaim_trylock=false, at once together with split_ptlocks=false",
         scenario="nonempty-table",
     )
 

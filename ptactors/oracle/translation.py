@@ -8,7 +8,7 @@ from ptactors.model.event import Cr3Write, MachineCheck, MemRead, MemWrite, TlbF
 from ptactors.model.hazard import Severity
 from ptactors.model.paging import PAGE_SIZE, WRITE
 from ptactors.model.state import Listener
-from ptactors.oracle.base import Oracle, Rule
+from ptactors.oracle.base import History, Oracle, Rule
 from ptactors.oracle.caches import Held
 from ptactors.oracle.mirror import Mirror
 
@@ -27,6 +27,12 @@ def _filled(mirror: Mirror, held: Held) -> tuple[int, str]:
     fill = held.fill
     text = f"{_size(fill)} translation {mirror.at(fill.mm, fill.va)} -> frame {fill.pfn:#x} filled into the TLB of cpu{fill.cpu}"
     return held.step, text + _cause(held)
+
+
+def _story(mirror: Mirror, held: Held, va: int) -> History:
+    """How the older translation came, what became of its entries, and who owes a flush."""
+    mm = held.fill.mm
+    return (_filled(mirror, held), *mirror.writes(mm, va), *mirror.owed(mm))
 
 
 def _common(one: TlbFill, other: TlbFill) -> int:
@@ -73,7 +79,7 @@ class MixedPageSizeTlb(Oracle):
             if self.first():
                 what = f"{_size(event)} translation of {self.mirror.at(event.mm, event.va)} filled into the TLB of cpu{cpu}"
                 what += f"{_cause(new)}, while it holds a {_size(fill)} translation of {self.mirror.at(fill.mm, fill.va)}"
-                lines = (_filled(self.mirror, held), *self.mirror.writes(event.mm, va))
+                lines = _story(self.mirror, held, va)
                 self.report(step, actor, what, lines, f"{_size(event)} over {_size(fill)}")
 
 
@@ -96,7 +102,7 @@ class TwoTranslations(Oracle):
         " translation lives until tlb_finish_mmu() flushes. The old page is freed only after that flush.",
         avoided="By the program: only racing MADV_DONTNEED with accesses to the same range shows it. Copy-on-write avoids it:"
         " clear, flush, then set, all under the pte lock.",
-        knob="every preset has the window; pending_flush=false or nested_gather_flush=false make it last",
+        knob="none needed: every preset has the window; pending_flush=false makes it last",
         scenario="dontneed-refault",
     )
 
@@ -126,7 +132,7 @@ class TwoTranslations(Oracle):
     def _tell(self, step: int, actor: int, fill: TlbFill, held: Held, va: int, pfn: int) -> None:
         other, at = held.fill, self.mirror.at(fill.mm, va)
         what = f"{at} is frame {pfn:#x} for cpu{fill.cpu} ({_size(fill)}) and frame {held.frame_of(va):#x} for cpu{other.cpu}"
-        lines = (_filled(self.mirror, held), *self.mirror.writes(fill.mm, va))
+        lines = _story(self.mirror, held, va)
         self.report(step, actor, f"{what} ({_size(other)})", lines, f"{_size(fill)} and {_size(other)}")
 
 
@@ -157,7 +163,7 @@ class TwoPtePages(TwoTranslations):
         other, at = held.fill, self.mirror.at(fill.mm, va)
         what = f"{at} is frame {pfn:#x} for cpu{fill.cpu} by PTE page {fill.table:#x} (generation {fill.table_gen}) and frame"
         what += f" {other.pfn:#x} for cpu{other.cpu} by PTE page {other.table:#x} (generation {other.table_gen})"
-        self.report(step, actor, what, (_filled(self.mirror, held), *self.mirror.writes(fill.mm, va)), "two PTE pages")
+        self.report(step, actor, what, _story(self.mirror, held, va), "two PTE pages")
 
 
 class StaleTlbToFreedPage(Oracle):
@@ -177,7 +183,7 @@ class StaleTlbToFreedPage(Oracle):
         " free_pages_and_swap_cache()"
         " gives them back (mm_tlb_flush_nested() where a second gather is pending).",
         avoided="Unhook, flush, free: in this order. 99baac21e458 (v4.13) forces the flush of nested gathers.",
-        knob="pending_flush=false, partial_flush_needs_next_gen=false",
+        knob="pending_flush=false",
         scenario="dontneed-refault",
     )
 
@@ -212,7 +218,7 @@ class PermissionBypass(Oracle):
         " shared page of zeros is the worst place for it: every process reads it.",
         kernel="do_wp_page(), change_pte_range(), do_anonymous_page() with the zero page; flush_tlb_fix_spurious_fault().",
         avoided="Narrowing an entry is always followed by a flush before the kernel relies on it.",
-        knob="pending_flush=false",
+        knob="none alone, as no modelled operation narrows an entry in place; pending_flush=false removes what guards against it",
         scenario="dontneed-refault",
     )
 

@@ -48,7 +48,7 @@ def _walk(e: ev.WalkRead, symbols: Symbols) -> str:
 
 
 def _table_read(e: ev.TableRead, symbols: Symbols) -> str:
-    if e.slot < 0:
+    if e.value < 0:  # the whole table at once
         return f"scans table {e.table:#x} of {_at(symbols, e.va, e.mm)}"
     return f"reads pte {_at(symbols, e.va, e.mm)}: {e.value:#x}"
 

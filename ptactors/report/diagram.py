@@ -5,7 +5,7 @@ At most 80 columns. Text of one CPU may run on into the columns right of its own
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
@@ -48,9 +48,15 @@ class Row:
     kind: str = ""
 
 
-def diagram(records: Sequence[Record], steps: Sequence[int], hazard_step: int, rows: int = _ROWS) -> list[str]:
-    """Lines of the diagram of what happened around these ``steps`` (the finding's own and its history's)."""
+def diagram(
+    records: Sequence[Record], steps: Sequence[int], hazard_step: int, rows: int = _ROWS, cpus: Iterable[int] = ()
+) -> list[str]:
+    """Lines of the diagram of what happened around these ``steps`` (the finding's own and its history's).
+
+    ``cpus`` take part although no step of theirs is named.
+    """
     concern = Concern.of([*steps, hazard_step], records)
+    concern.cpus.update(cpus)
     chosen = _choose(rank(records, concern), records, hazard_step, rows)
     table = list(_fold(list(_rows(records, chosen, hazard_step))))
     return _draw(table) if table else []

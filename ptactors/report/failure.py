@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -67,7 +68,8 @@ def failure(story: Story, finding: Finding, replay: str, others: Sequence[Findin
     for step, text in finding.history:
         head += _wrap(f"{text} (step {step})" if step > 0 else text, 1)
         head += _stack(story.functions.get(step, ""))
-    body = diagram(story.records, steps, finding.step)
+    named = re.findall(r"\bcpu(\d+)\b", " ".join([finding.what, *(text for _, text in finding.history)]))
+    body = diagram(story.records, steps, finding.step, cpus=map(int, named))
     for other in others:
         body += _wrap(f"also in this run: {other.hazard} (step {other.step})", 1)
     return _block(head, body, replay)

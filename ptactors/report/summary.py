@@ -24,7 +24,7 @@ def cell_lines(result: CellResult, *, verbose: bool = False, paint: Paint = plai
     seeds = f"seeds {result.seed}..{result.seed + tally.runs - 1}" if tally.runs > 1 else f"seed {result.seed}"
     yield f"Cell {where}  {cell.name + '  ' if cell.knobs else ''}{seeds}  strategy {result.strategy}"
     for each in result.expectations:
-        if each.condition == SURPRISE and each.verdict == HELD and not verbose:
+        if each.condition == SURPRISE and each.verdict == HELD and len(result.expectations) > 1 and not verbose:
             continue
         yield f"Observation {where} {each.observation} {each.hits} {each.schedules - each.hits}"
         verdict, _, words = each.sentence().partition(": ")

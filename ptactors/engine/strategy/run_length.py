@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import functools
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from ptactors.engine.actor import Actor
 from ptactors.engine.strategy.base import Option
 from ptactors.model.rng import SplitMix64
 
-MEAN = 8
-"""Mean length of a stretch, in decisions; a power of two."""
-LONGEST = 21
-"""Where the distribution is cut off: one draw has no more bits."""
+MEANS = (4, 16, 64)
+"""Mean lengths of a stretch, in decisions; each run draws one of them."""
+
+
+@functools.cache
+def _tail(mean: int) -> tuple[int, ...]:
+    """-P(length > k) * 2^64 for k = 0, 1, ..., ascending, by integer arithmetic, so that every machine agrees."""
+    values, rest = [], 1 << 64
+    while rest > 1 << 40:
+        rest = rest * (mean - 1) // mean
+        values.append(-rest)
+    return tuple(values)
 
 
 class RunLength:
-    """An actor drawn uniformly keeps the baton for a geometric number of decisions (mean 8), then another is drawn.
+    """An actor drawn uniformly keeps the baton for a geometric number of decisions, then another is drawn.
 
     Real CPUs run many instructions between two that matter; a uniform walk almost never lets one of them get far while another
-    stands still, which is what a bug behind a long path needs. Measured on the race of the cover letter: median schedules to the
-    first mixed sizes / two tables / freed table 56 / 12 / 76, against 83 / 4042 / 21 for the uniform walk.
+    stands still, which is what a bug behind a long path needs. How far is far depends on the bug, so each run draws the mean
+    length of its stretches from MEANS: short ones for windows that many steps can hit, long ones for "let it free the table
+    while the walker stands inside it". With one mean of 8 the latter took several times as many schedules.
     """
 
     every_turn = False
 
     def __init__(self, seed: int) -> None:
         self._rng = SplitMix64(seed)
+        self._tail = _tail(MEANS[self._rng.below(len(MEANS))])
         self._left = 0
         self._actor: Actor | None = None
 
@@ -39,13 +51,5 @@ class RunLength:
             return self._rng.below(sum([option.actor is actor for option in options]))
         index = self._rng.below(len(options))
         self._actor = options[index].actor
-        self._left = self._length()
+        self._left = bisect_right(self._tail, -self._rng.next())
         return index
-
-    def _length(self) -> int:
-        """A geometric number with mean MEAN - 1, from one draw: groups of three bits until one of them is zero."""
-        bits, length = self._rng.next(), 0
-        while bits % MEAN and length < LONGEST:
-            bits //= MEAN
-            length += 1
-        return length
