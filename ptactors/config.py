@@ -255,16 +255,16 @@ class Machine:
     cpus: int = _knob(2, "number of CPUs", "nr_cpu_ids", "scenario")
     tce: bool = _knob(
         False,
-        "INVLPG and INVPCID drop only the upper-level entries on the path to the address (off: all of the PCID)",
+        "INVLPG drops only the upper-level entries on the path to the address (off: all of the PCID)",
         "EFER.TCE",
         "AMD APM volume 2; Intel SDM volume 3, 4.10.4.1",
     )
     pcid: bool = _knob(True, "TLB entries are tagged with an address-space identifier", "CR4.PCIDE", "Intel SDM 4.10.1")
-    invpcid_single: bool = _knob(
-        True,
-        "INVPCID of one address leaves the upper-level entries of others alone",
-        "INVPCID type 0",
-        "Intel SDM volume 3, 4.10.4.1",
+    kpti: bool = _knob(
+        False,
+        "user code runs on a PCID of its own, in which single addresses are invalidated by INVPCID: upper-level entries of others stay",
+        "CONFIG_MITIGATION_PAGE_TABLE_ISOLATION, __flush_tlb_one_user()",
+        "arch/x86/mm/tlb.c; Intel SDM volume 3, 4.10.4.1 (INVPCID type 0)",
     )
     mixed_sizes: MixedSizes = _knob(
         MixedSizes.ALTERNATE,
@@ -346,17 +346,17 @@ PRESET_NOTES = {
 }
 
 HARDWARE_PRESETS: dict[str, dict[str, Any]] = {
-    "intel": {"tce": False, "invpcid_single": True},
-    "amd": {"tce": False, "invpcid_single": False},
-    "amd-tce": {"tce": True, "invpcid_single": True},
-    "erratum-383": {"tce": False, "invpcid_single": False, "mixed_sizes": MixedSizes.MACHINE_CHECK},
+    "intel": {},
+    "intel-kpti": {"kpti": True},
+    "amd-tce": {"tce": True},
+    "erratum-383": {"mixed_sizes": MixedSizes.MACHINE_CHECK},
 }
 """CPU types."""
 
 HARDWARE_NOTES = {
-    "intel": "INVLPG drops all paging-structure-cache entries of the current PCID",
-    "amd": "EFER.TCE off: every invalidation drops all upper-level entries of the PCID",
-    "amd-tce": "EFER.TCE on (Linux from 6.15): INVLPG and INVPCID drop upper-level entries on the path only",
+    "intel": "INVLPG drops all paging-structure-cache entries of the current PCID (AMD without EFER.TCE does the same)",
+    "intel-kpti": "with page-table isolation: user addresses are invalidated by INVPCID, upper-level entries of others stay",
+    "amd-tce": "EFER.TCE on (Linux sets it from 6.15): INVLPG drops upper-level entries on the path to the address only",
     "erratum-383": "AMD family 10h: an access through mixed page sizes is a machine check",
 }
 

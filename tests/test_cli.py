@@ -119,7 +119,8 @@ def test_quiet_says_only_what_is_not_held(world, capsys) -> None:
     run(path, "-q")
     assert capsys.readouterr().out == "Verdict: held; cells: 2 held; schedules: 240\n"
     run(path, "-q", "--runs", 3)
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["Cell", "Observation", "inconclusive:", "Verdict:"]
+    words = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert words == ["Cell", "Observation", "inconclusive:", "Verdict:"]
 
 
 def test_verbose_adds_hazards_metrics_states_and_the_time(world, capsys) -> None:

@@ -22,7 +22,7 @@ SOFTWARE = {
     "entry written into a freed table": (Story().do(*GONE, *pte(1, A, 0, make(PAGE, FLAGS))), True),
     "read of a table reused since the map": (Story().do(MAP, *REUSED, READ._replace(gen=2)), True),
     "lock of a freed table": (Story().do(MAP, *GONE, take(1, LOCK)), True),
-    "wait for the lock of a freed table": (Story().do(MAP, *DETACH, FREED_LOCK, free(PTE, "pte"), ev.LockWait(1, LOCK)), True),
+    "wait for the lock of a freed table": (Story().do(MAP, *DETACH, FREED_LOCK, free(PTE, "pte"), ev.LockAcquire(1, LOCK, "pte", "spin")), True),
     "lock of a table reused since the map": (Story().do(MAP, *REUSED, take(1, LOCK)), True),
     "lock of memory reused for something else": (
         Story().do(*DETACH, FREED_LOCK, free(PTE, "pte"), alloc(PTE, gen=2), take(1, LOCK)),
@@ -78,7 +78,7 @@ def test_hardware_walker_history_tells_how_it_knew():
 
 LOCK_OBJECT = {
     "taken after it was freed, table queued": (Story().do(MAP, *DETACH, FREED_LOCK, take(1, LOCK)), True),
-    "spun on": (Story().do(MAP, *DETACH, FREED_LOCK, ev.LockWait(1, LOCK)), True),
+    "spun on": (Story().do(MAP, *DETACH, FREED_LOCK, ev.LockAcquire(1, LOCK, "pte", "spin")), True),
     "alive again with a new table": (Story().do(FREED_LOCK, ev.LockInit(0, LOCK), take(1, LOCK)), False),
     "another lock died": (Story().do(ev.LockFree(0, "pte:0x999"), take(1, LOCK)), False),
     "dropped after it was freed": (Story().do(take(1, LOCK), FREED_LOCK, drop(1, LOCK)), False),

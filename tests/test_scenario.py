@@ -308,8 +308,8 @@ def test_cells_in_file_order(full):
 
 
 def test_overrides_collapse_an_axis(full):
-    found = cells(full, {"pcid": "n", "reclaim_scan": "false", "hardware": "amd"}, preset="before")
-    assert [c.name for c in found] == ["preset=before hardware=amd pcid=n"]
+    found = cells(full, {"pcid": "n", "reclaim_scan": "false", "hardware": "amd-tce"}, preset="before")
+    assert [c.name for c in found] == ["preset=before hardware=amd-tce pcid=n"]
     assert not found[0].config.kernel.reclaim_scan
     assert found[0].config.kernel.pt_reclaim is PtReclaim.OFF
     assert [e.index for e in found[0].expects] == [1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -30,19 +30,15 @@ class Recording:
     cell: Cell
 
 
-def recorded(file: Path, known: Mapping[str, Path]) -> Recording:
-    """Read a schedule file; ``known`` says where scenarios of some name are, for one that was moved.
+def recorded(file: Path, locate: Callable[[Schedule], Path]) -> Recording:
+    """Read a schedule file and its scenario, which ``locate`` finds.
 
     Raises OSError, ScenarioError, and IncompatibleRecording where version, scenario or cell are not those of the recording.
     """
     schedule = Schedule.load(file)
     if schedule.version != __version__:
         raise IncompatibleRecording(f"{file}: recorded by ptactors {schedule.version}, this is {__version__}")
-    path = Path(schedule.scenario_path)
-    if not path.exists() and schedule.scenario in known:
-        path = known[schedule.scenario]
-    if not path.exists():
-        raise IncompatibleRecording(f"{file}: its scenario {schedule.scenario_path} is not there; run it from the same folder")
+    path = locate(schedule)
     scenario = load(path, known_names())
     if scenario.digest != schedule.digest:
         raise IncompatibleRecording(

@@ -7,8 +7,6 @@ campaign that is stopped early or interrupted has the same first cells as one th
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import multiprocessing
 import signal
 import traceback
@@ -67,8 +65,6 @@ class Batch:
     """A plan made concrete: the scenario and the cells that were picked."""
 
     plan: Plan
-    fingerprint: str
-    """Of the file's bytes."""
     scenario: Scenario
     cells: tuple[Cell, ...]
     strategy: str
@@ -81,7 +77,8 @@ class Task:
     """One chunk of one cell; names things instead of carrying them, so that it is cheap to send."""
 
     plan: Plan
-    fingerprint: str
+    digest: str
+    """Of the scenario."""
     cell: int
     strategy: str
     seed: int
@@ -96,30 +93,19 @@ class Failure:
     text: str
 
 
-def _fingerprint(path: str) -> str:
-    """Of the file's bytes; '' where it cannot be read, which loading it will explain."""
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
-        return ""
+_LOADED: dict[Plan, tuple[Scenario, tuple[Cell, ...]]] = {}
+"""Scenarios of this process, so that not every chunk reads its file again."""
 
 
-@functools.lru_cache(maxsize=4)
-def _load_content(
-    path: str, fingerprint: str, overrides: tuple[tuple[str, Any], ...], preset: str | None
-) -> tuple[Scenario, tuple[Cell, ...]]:
-    scenario = load(Path(path), known_names())
-    return scenario, cells(scenario, dict(overrides), preset)
-
-
-def _load(plan: Plan, fingerprint: str) -> tuple[Scenario, tuple[Cell, ...]]:
-    return _load_content(plan.path, fingerprint, plan.overrides, plan.preset)
+def _load(plan: Plan) -> tuple[Scenario, tuple[Cell, ...]]:
+    scenario = load(Path(plan.path), known_names())
+    _LOADED[plan] = scenario, cells(scenario, dict(plan.overrides), plan.preset)
+    return _LOADED[plan]
 
 
 def prepare(plan: Plan) -> Batch:
     """Read the scenario and pick its cells. Raises ScenarioError, and UsageError for cells that it does not have."""
-    fingerprint = _fingerprint(plan.path)
-    scenario, every = _load(plan, fingerprint)
+    scenario, every = _load(plan)
     known = {key for cell in every for key in (cell.name, str(cell.index))}
     missing = [name for name in plan.only if name not in known]
     if missing:
@@ -131,7 +117,6 @@ def prepare(plan: Plan) -> Batch:
         raise UsageError(f"unknown strategy {strategy!r}; {suggest(strategy, STRATEGIES)}")
     return Batch(
         plan=plan,
-        fingerprint=fingerprint,
         scenario=scenario,
         cells=picked,
         strategy=strategy,
@@ -149,9 +134,9 @@ def tolerance(scenario: Scenario, cell: Cell) -> frozenset[str]:
 def count(task: Task) -> Tally | Failure:
     """Run one chunk. Never raises but for an interrupt."""
     try:
-        if _fingerprint(task.plan.path) != task.fingerprint:
+        scenario, every = _LOADED.get(task.plan) or _load(task.plan)
+        if scenario.digest != task.digest:
             return Failure(False, f"{task.plan.path} changed while it was run")
-        scenario, every = _load(task.plan, task.fingerprint)
         cell = next(c for c in every if c.index == task.cell)
         surprises, goals = tolerance(scenario, cell), frozenset(scenario.coverage)
         tally = Tally()
@@ -238,7 +223,7 @@ class Campaign:
                 if number in self._done:
                     break
                 yield number, Task(
-                    plan=batch.plan, fingerprint=batch.fingerprint, cell=cell.index, strategy=batch.strategy,
+                    plan=batch.plan, digest=batch.scenario.digest, cell=cell.index, strategy=batch.strategy,
                     seed=batch.seed + first, runs=min(CHUNK, batch.runs - first),
                 )  # fmt: skip
 

@@ -59,7 +59,8 @@ class ExpectationResult:
             return f"violated: {'' if self.kind == 'forbidden' else 'not '}so in {bad} of {many}, first with seed {self.seed}"
         if self.verdict == INCONCLUSIVE:
             return f"inconclusive: {'not seen' if self.kind == 'forbidden' else 'so'} in {many}, but not all ran to their end"
-        return f"held, sampled: {'not seen in' if self.kind == 'forbidden' else 'so in all'} {many}"
+        seen = "not seen in" if self.kind == "forbidden" else "so in all" if self.schedules > 1 else "so in"
+        return f"held, sampled: {seen} {many}"
 
 
 @attrs.frozen(kw_only=True)

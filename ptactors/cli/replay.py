@@ -24,11 +24,11 @@ def command(file: Path, log: str, host: str, log_dir: str, color: str, verbose: 
     """
     from ptactors.campaign.again import judge_run, recorded, replay
     from ptactors.cli.clock import wall_facts
-    from ptactors.cli.find import known
+    from ptactors.cli.find import scenario_of
     from ptactors.report.failure import failure, story_of, tell
 
     facts = wall_facts()
-    recording = recorded(file, known())
+    recording = recorded(file, scenario_of)
     kept = replay(recording, host=host, folder=Path(log_dir) if log == "all" else None, facts=facts)
     paint = painter(color)
     violated = judge_run(recording, kept.outcome)

@@ -165,9 +165,11 @@ def invalidate(state: State, cpu: int, asid: int, start: int, end: int, kind: st
 
 @attrs.frozen
 class Invlpg(Step[None]):
-    """INVLPG for each ``stride`` of [start, end) in the current PCID.
+    """__flush_tlb_one_user() for each ``stride`` of [start, end): INVLPG, or INVPCID of single addresses with KPTI.
 
-    Source: Intel SDM volume 3, 4.10.4.1; AMD APM volume 2, EFER.TCE. Simplified: the loop over up to 33 pages is one step.
+    On Intel INVLPG drops every upper-level entry of the PCID, on AMD with EFER.TCE only those on the path to its address; INVPCID
+    drops those on the path. Source: Intel SDM volume 3, 4.10.4.1; AMD APM volume 2, EFER.TCE. Simplified: the loop over up to 33
+    addresses is one step; KPTI's kernel PCID is not modelled, since only programs access user addresses.
     """
 
     cpu: int
@@ -178,15 +180,11 @@ class Invlpg(Step[None]):
 
     def apply(self, state: State) -> None:
         """Drop the translations, and upper levels as the machine does."""
-        scope = "path" if state.config.machine.tce else "all"
+        machine = state.config.machine
+        scope = "path" if machine.tce or machine.kpti else "all"
         asid = state.read(cr3(self.cpu)).asid
-        end = max(self.end, self.start + (1 << self.stride))
-        if self.stride > SHIFT[0] and scope == "path":
-            # One INVLPG a stride: it drops the path to its own address, and any translation of either size that holds it.
-            for va in range(self.start, end, 1 << self.stride):
-                invalidate(state, self.cpu, asid, va, va + PAGE_SIZE, "invlpg", scope)
-        else:
-            invalidate(state, self.cpu, asid, self.start, end, "invlpg", scope)
+        for va in range(self.start, max(self.end, self.start + 1), 1 << self.stride):
+            invalidate(state, self.cpu, asid, va, va + PAGE_SIZE, "invpcid" if machine.kpti else "invlpg", scope)
 
     def touches(self, state: State) -> Footprint:
         """The CPU's caches."""

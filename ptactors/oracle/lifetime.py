@@ -7,7 +7,6 @@ from ptactors.model.event import (
     FrameFree,
     GatherTable,
     LockAcquire,
-    LockWait,
     TableMap,
     TableRead,
     WalkRead,
@@ -40,7 +39,7 @@ class SoftwareWalkerUaf(Oracle):
 
     name = "page_table_uaf_software_walker"
     source = "mm/pgtable-generic.c; RFC v1 5/7; Documentation/mm/process_addrs.rst"
-    kinds = (TableMap, TableRead, EntryWrite, LockWait, LockAcquire)
+    kinds = (TableMap, TableRead, EntryWrite, LockAcquire)
     rule = Rule(
         meaning="Kernel code was still looking at a page table when its memory was given back; what it reads from then"
         " on, or the"
@@ -57,10 +56,10 @@ class SoftwareWalkerUaf(Oracle):
     def listeners(self) -> dict[type, Listener]:
         """Uses of a table, and uses of its lock."""
         return {
-            TableMap: self._use, TableRead: self._use, EntryWrite: self._use, LockWait: self._lock, LockAcquire: self._lock
+            TableMap: self._use, TableRead: self._use, EntryWrite: self._use, LockAcquire: self._lock
         }  # fmt: skip
 
-    def _lock(self, step: int, actor: int, event: LockWait | LockAcquire) -> None:
+    def _lock(self, step: int, actor: int, event: LockAcquire) -> None:
         if _misuse_of_lock(self.mirror, event.cpu, event.lock) == "table" and self.first():
             table = self.mirror.table_of(event.lock)
             self._tell(step, actor, event.cpu, table, f"uses the lock {event.lock} of", "lock")
@@ -140,7 +139,7 @@ class LockObjectUaf(Oracle):
 
     name = "lock_object_uaf"
     source = "syzbot, December 2024; pagetable_dtor() in __tlb_remove_table() (v6.14)"
-    kinds = (LockWait, LockAcquire)
+    kinds = (LockAcquire,)
     rule = Rule(
         meaning="Kernel code waits for or takes a lock whose memory was given back before the table it protects.",
         kernel="pagetable_pte_dtor() frees ptdesc->ptl with ALLOC_SPLIT_PTLOCKS; a racing pte_offset_map_lock() spins on it.",
@@ -149,7 +148,7 @@ class LockObjectUaf(Oracle):
         scenario="single-table-vs-rcu-walker",
     )
 
-    def see(self, step: int, actor: int, event: LockWait | LockAcquire) -> None:
+    def see(self, step: int, actor: int, event: LockAcquire) -> None:
         """A use of a lock."""
         dead = self.mirror.dead_locks
         if not dead or event.lock not in dead or _misuse_of_lock(self.mirror, event.cpu, event.lock) != "lock":
@@ -158,8 +157,7 @@ class LockObjectUaf(Oracle):
             since = self.mirror.dead_locks[event.lock]
             table = self.mirror.table_of(event.lock)
             lines = (*self.mirror.table_life(table), (since, f"lock {event.lock} freed"))
-            verb = "spins on" if type(event) is LockWait else "takes"
-            what = f"cpu{event.cpu} {verb} {event.lock}, whose memory was freed"
+            what = f"cpu{event.cpu} takes {event.lock}, whose memory was freed"
             self.report(step, actor, what, lines, event.lock.partition(":")[0])
 
 

@@ -106,7 +106,6 @@ WORDS: dict[type, Words] = {
     ev.TableUnmap: lambda e, _: f"unmap table {e.table:#x}",
     ev.TableRead: _table_read,
     ev.GupPin: lambda e, s: f"pins {_at(s, e.va, e.mm)} -> {e.pfn:#x}",
-    ev.LockWait: _lock("waits for"),
     ev.LockAcquire: _lock("lock"),
     ev.LockFail: _lock("trylock fails: "),
     ev.LockRelease: _lock("unlock"),

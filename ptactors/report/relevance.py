@@ -19,7 +19,7 @@ KEY, FRAME, STORY, DETAIL = range(4)
 """How much a record matters, best first: the finding's own steps; the operations around them; what happens to the same
 address or table; locks, gathers, RCU and IPIs."""
 
-_QUIET = (ev.LockRelease, ev.LockWait, ev.RcuLock, ev.RcuUnlock, ev.Rss, ev.FrameRef, ev.PgtablesBytes, ev.IrqsOff, ev.IrqsOn,
+_QUIET = (ev.LockRelease, ev.RcuLock, ev.RcuUnlock, ev.Rss, ev.FrameRef, ev.PgtablesBytes, ev.IrqsOff, ev.IrqsOn,
           ev.UserMode, ev.MightSleep, ev.RcuQs, ev.LockInit, ev.LockFree, ev.WalkRead, ev.PscFill, ev.IpiWait)  # fmt: skip
 """Kinds that stand for a key step only if the step has nothing else."""
 _OPERATIONS = (ev.OpBegin, ev.SyscallEnter, ev.SyscallExit)

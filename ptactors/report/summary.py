@@ -10,6 +10,8 @@ Paint = Callable[[str, str], str]
 """(text, colour) -> text; colour is a name that click knows."""
 COLOURS = {HELD: "green", VIOLATED: "red", INCONCLUSIVE: "yellow"}
 _STATES_SHOWN = 8
+_VALUES_SHOWN = 16
+"""Registers and cells of memory of one final state that are printed; the document has them all."""
 
 
 def plain(text: str, _: str) -> str:
@@ -47,7 +49,8 @@ def _details(result: CellResult) -> Iterator[str]:
         yield f"  metric {name}: {value}"
     states = sorted(tally.finals.items(), key=lambda item: (-item[1].count, item[1].seed))
     for state, seen in states[:_STATES_SHOWN]:
-        yield f"  {seen.count:>7} *> " + " ".join(f"{name}={value};" for name, value in state)
+        shown = " ".join(f"{name}={value};" for name, value in state[:_VALUES_SHOWN])
+        yield f"  {seen.count:>7} *> {shown}" + (f" and {len(state) - _VALUES_SHOWN} more" if len(state) > _VALUES_SHOWN else "")
     if len(states) > _STATES_SHOWN:
         yield f"          and {len(states) - _STATES_SHOWN} more final states"
 

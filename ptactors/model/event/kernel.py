@@ -77,13 +77,6 @@ class LockFree(NamedTuple):
     lock: str
 
 
-class LockWait(NamedTuple):
-    """A CPU reads or spins on a lock it wants."""
-
-    cpu: int
-    lock: str
-
-
 class LockAcquire(NamedTuple):
     """A lock is taken. cls: pte, pmd, page_table, mmap, vma. mode: spin, nested, try, read, write."""
 
