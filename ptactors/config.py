@@ -218,6 +218,12 @@ class Kernel:
         "force_flush, delay_rmap in zap_present_folio_ptes()",
         "1cf35d47712d (v3.15)",
     )
+    flush_range_frees_tables: bool = _knob(
+        False,
+        "flush_tlb_range(), as a split of a huge page uses it, interrupts lazy CPUs too",
+        "freed_tables argument in the macro flush_tlb_range()",
+        "3ef938c35035 (v6.15): arch/x86/include/asm/tlbflush.h",
+    )
     left_mask: LeftMask = _knob(
         LeftMask.KEEP,
         "clear: switch_mm clears the bit of the mm it leaves; keep: the bit stays until it is trimmed",

@@ -100,13 +100,13 @@ def copy_of(state: State) -> State:
     return copied
 
 
-def events(outcome: Outcome, kind: type[E], **fields: Any) -> list[E]:
+def events(outcome: Outcome, kind: type[E], /, **fields: Any) -> list[E]:
     """The run's events of one kind whose fields have these values, in order."""
     assert outcome.records is not None
     return [e for _, _, e in outcome.records if type(e) is kind and all(getattr(e, k) == v for k, v in fields.items())]
 
 
-def steps_of(outcome: Outcome, kind: type, **fields: Any) -> list[int]:
+def steps_of(outcome: Outcome, kind: type, /, **fields: Any) -> list[int]:
     """The steps in which they happened."""
     assert outcome.records is not None
     return [s for s, _, e in outcome.records if type(e) is kind and all(getattr(e, k) == v for k, v in fields.items())]

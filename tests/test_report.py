@@ -139,6 +139,8 @@ def test_a_broken_expectation_shows_where_the_run_ended() -> None:
     assert 'cpu1:r1 = "old" is true in this run' in text
     assert "final state: cpu1:r1=old" in text
     assert "page fault A+0x5000" in text
+    assert text.count("madvise") == 1, "told by its system call alone"
+    assert "madvise(A, MADV_DONTNEED)" in text
     assert "is false in this run" in broken_expectation(told(), "always", "x", "r")
 
 

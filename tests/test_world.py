@@ -213,13 +213,6 @@ def test_the_limit_of_steps_is_an_outcome_of_its_own(host: str) -> None:
     assert hazards(ended) == []
 
 
-def test_a_run_that_gets_nowhere_is_a_livelock() -> None:
-    """The write to a read-only huge zero page whose split is refused would go round for ever; a wait in user mode stands for it."""
-    spinning = text(("write A = 1", repeat(2, "W: madvise A DONTNEED")), machine="max_steps = 40")
-    ended = run(spinning)
-    assert ended.status in ("livelock", "limit")
-
-
 def test_a_livelock_is_a_finding_and_a_limit_is_not() -> None:
     """A fault that maps nothing is made again for ever: nothing ends in half of the steps."""
     import ptactors.kernel.fault as fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,13 +50,11 @@ def recorded(file: Path, locate: Callable[[Schedule], Path]) -> Recording:
 
 def _cell(file: Path, scenario: Scenario, schedule: Schedule) -> Cell:
     """The cell of that name with just these knobs; presets and single knobs may have been set from outside."""
-    for preset in (None, *PRESETS):
-        for overrides in ({}, schedule.knobs):
-            for cell in cells(scenario, overrides, preset):
-                if cell.name == schedule.cell and cell.config.as_dict() == schedule.knobs:
-                    return cell
-        if preset is None and "preset" not in scenario.matrix:
-            continue
+    presets = (None, *PRESETS)
+    for overrides, preset in itertools.product(({}, schedule.knobs), presets):
+        for cell in cells(scenario, overrides, preset):
+            if cell.name == schedule.cell and cell.config.as_dict() == schedule.knobs:
+                return cell
     raise IncompatibleRecording(f"{file}: scenario {scenario.name} has no cell {schedule.cell!r} with the recorded knobs")
 
 

@@ -149,7 +149,7 @@ def count(task: Task) -> Tally | Failure:
     except ModelError:
         return Failure(True, f"{_where(task)}\n{traceback.format_exc()}")
     except PtactorsError as error:
-        return Failure(False, str(error))
+        return Failure(False, f"{task.plan.path}, cell {task.cell}: {error}")
     except Exception:
         return Failure(True, f"{_where(task)}\n{traceback.format_exc()}")
 

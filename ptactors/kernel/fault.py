@@ -13,8 +13,9 @@ from ptactors.hardware.cpu import Cpu
 from ptactors.hardware.memory import ZERO_PFN, AllocFrame, PutFrames
 from ptactors.hardware.tlb import caches, cr3, invalidate
 from ptactors.hardware.walker import FAULT_WRITE
-from ptactors.kernel.lock import MmapReadTryLock, MmapUnlock, SpinLock, SpinUnlock, VmaEndRead
+from ptactors.kernel.lock import SpinLock, SpinUnlock
 from ptactors.kernel.mm import AddRss, HasAnonVma, PrepareAnonVma, Vma, lock_mm_and_find_vma, lock_vma_under_rcu, thp_allowed
+from ptactors.kernel.mmap_lock import MmapTryLock, MmapUnlock, VmaEndRead
 from ptactors.kernel.pgtable import (
     AllocTable,
     Mapped,
@@ -127,7 +128,7 @@ async def do_user_addr_fault(cpu: Cpu, va: int, code: int) -> bool:
 async def _under_vma_lock(cpu: Cpu, vma: Vma, va: int, write: bool) -> str | None:
     """Handle it under the VMA lock; None asks for mmap_lock, because the anon_vma is missing and mmap_lock is contended."""
     if vma.anon and not await HasAnonVma(vma.name):
-        if not await MmapReadTryLock(cpu.id, cpu.mm):
+        if not await MmapTryLock(cpu.id, cpu.mm, False, False):
             return None
         await PrepareAnonVma(vma.name)
         await MmapUnlock(cpu.id, cpu.mm, False)

@@ -11,7 +11,7 @@ import attrs
 
 from ptactors.config import Config, Thp
 from ptactors.hardware.cpu import Cpu
-from ptactors.kernel.lock import MmapLock, MmapUnlock, VmaEndRead, VmaStartRead
+from ptactors.kernel.mmap_lock import MmapUnlock, VmaEndRead, VmaStartRead, take_mmap_lock
 from ptactors.kernel.rcu import RcuReadLock, RcuReadUnlock
 from ptactors.model.event import PgtablesBytes, Rss
 from ptactors.model.paging import PMD_SIZE, align_down
@@ -227,7 +227,7 @@ async def lock_vma_under_rcu(cpu: Cpu, va: int) -> Vma | None:
 
 async def lock_mm_and_find_vma(cpu: Cpu, va: int) -> Vma | None:
     """The fallback: mmap_lock for reading; None, with the lock dropped, if nothing is mapped there."""
-    await MmapLock(cpu.id, cpu.mm, False)
+    await take_mmap_lock(cpu.id, cpu.mm, False)
     vma = await FindVma(cpu.mm, va)
     if vma is None:
         await MmapUnlock(cpu.id, cpu.mm, False)

@@ -148,8 +148,7 @@ async def op_switch(cpu: Cpu, task: str) -> None:
     await ContextSwitch(cpu.id)
     if task in (KTHREAD, IDLE):
         await enter_lazy_tlb(cpu)
-        if task == IDLE:
-            await SetMode(cpu.id, IDLE)
+        await SetMode(cpu.id, IDLE)  # a kernel thread has nothing to do here, so it sleeps
     else:
         await switch_mm(cpu, task)
         cpu.mm = task

@@ -11,14 +11,14 @@ from ptactors.hardware.interrupt import IrqRestore, IrqSave, SendIpi, WaitIpi
 from ptactors.hardware.memory import AllocFrame, FreeFrames, PutFrames
 from ptactors.hardware.tlb import FlushAsid, Invlpg, WriteCr3
 from ptactors.hardware.walker import Access, WalkLoad
-from ptactors.kernel import fault, gather, gup, lock, mm, pgtable, rcu, syscall, thp, tlbflush, unmap, zap
+from ptactors.kernel import fault, gather, gup, lock, mm, mmap_lock, pgtable, rcu, syscall, thp, tlbflush, unmap, zap
 from ptactors.kernel.operation import Kind, Operation, Parameter
 
 Steps = frozenset[type]
 
 SPIN: Steps = frozenset({lock.SpinLock, lock.SpinTryLock, lock.SpinUnlock})
-MMAP: Steps = frozenset({lock.MmapLock, lock.MmapUnlock, lock.MmapReadTryLock})
-VMA: Steps = frozenset({lock.VmaStartRead, lock.VmaEndRead, mm.FindVma, mm.HasAnonVma, mm.PrepareAnonVma})
+MMAP: Steps = frozenset({mmap_lock.MmapLock, mmap_lock.MmapUnlock, mmap_lock.MmapTryLock, rcu.SetMode})
+VMA: Steps = frozenset({mmap_lock.VmaStartRead, mmap_lock.VmaEndRead, mm.FindVma, mm.HasAnonVma, mm.PrepareAnonVma})
 RCU: Steps = frozenset({rcu.RcuReadLock, rcu.RcuReadUnlock})
 IPI: Steps = frozenset({IrqSave, IrqRestore, SendIpi, WaitIpi})
 FLUSH: Steps = IPI | {
@@ -68,25 +68,22 @@ FAULT: Steps = (
     MMAP | VMA | INSTALL | FLUSH | HUGE | {fault.EnterFault, fault.LeaveFault, mm.AddRss, gather.ReadPending, gather.FreeTables}
 )
 ZAP: Steps = (
-    TABLES
-    | GATHER
-    | HUGE
-    | {
-        zap.MarkDirty,
-        zap.FrameKind,
-        zap.NeedResched,
-        rcu.CondResched,
-        mm.VmasOf,
-        pgtable.FillTable,
-        lock.MmapLock,
-        lock.MmapUnlock,
-    }
+    TABLES | GATHER | HUGE | MMAP | {zap.MarkDirty, zap.FrameKind, zap.NeedResched, rcu.CondResched, mm.VmasOf, pgtable.FillTable}
 )
 ENTRY: Steps = frozenset({syscall.EnterSyscall, syscall.ExitSyscall})
 UNMAP: Steps = (
     ZAP
     | ENTRY
-    | {lock.MmapDowngrade, lock.VmaStartWrite, lock.VmaEndWriteAll, mm.SetVmas, unmap.ReadRoot, unmap.DropUser, unmap.CheckMm}
+    | {
+        mmap_lock.MmapDowngrade,
+        mmap_lock.VmaStartWrite,
+        mmap_lock.VmaHasReaders,
+        mmap_lock.VmaEndWriteAll,
+        mm.SetVmas,
+        unmap.ReadRoot,
+        unmap.DropUser,
+        unmap.CheckMm,
+    }
 )
 
 FAULT_LOCKS = ("vma", "mmap", "page_table", "pmd", "pte")

@@ -16,7 +16,7 @@ from ptactors.kernel.gather import FreeTables, Gather, ReadPending
 from ptactors.kernel.lock import SpinUnlock, lock_name, pte_lockptr
 from ptactors.kernel.mm import AddRss
 from ptactors.kernel.pgtable import AllocTable, FillTable, ReadPmd, WriteEntry, pmd_lock
-from ptactors.kernel.tlbflush import flush_tlb_mm_range
+from ptactors.kernel.tlbflush import flush_tlb_mm_range, flush_tlb_range
 from ptactors.model import paging
 from ptactors.model.paging import (
     ACCESSED,
@@ -169,7 +169,7 @@ async def _replace_huge_zero(cpu: Cpu, va: int, pmd_table: int) -> None:
         await PutFrames(cpu.id, (pfn,), "not used")
         return
     await WriteEntry("pmd_clear", cpu.id, cpu.mm, Level.PMD, base, pmd_table, 0)
-    await flush_tlb_mm_range(cpu, base, base + PMD_SIZE, PAGE_SHIFT, True, "pmdp_huge_clear_flush")
+    await flush_tlb_range(cpu, base, base + PMD_SIZE, "pmdp_huge_clear_flush")
     await AddRss(cpu.id, cpu.mm, (("anon", HPAGE_PMD_NR),))
     flags = PRESENT | USER | HUGE | WRITE | DIRTY | ACCESSED
     await WriteEntry("set_huge_pmd", cpu.id, cpu.mm, Level.PMD, base, pmd_table, paging.make(pfn, flags))
@@ -217,7 +217,7 @@ async def split_huge_pmd(cpu: Cpu, va: int, pmd_table: int) -> None:
     else:
         invalid = (pmd & ~PRESENT) | INVALID_HUGE
         old = await WriteEntry("pmd_invalidate", cpu.id, cpu.mm, Level.PMD, base, pmd_table, invalid)
-    await flush_tlb_mm_range(cpu, base, base + PMD_SIZE, PAGE_SHIFT, True, "pmdp_invalidate")
+    await flush_tlb_range(cpu, base, base + PMD_SIZE, "pmdp_invalidate")
     table = await Withdraw(pmd_table)
     if zero:
         await FillTable(cpu.id, cpu.mm, base, table, paging.make(ZERO_PFN, PRESENT | USER | SPECIAL), 0)

@@ -294,10 +294,15 @@ async def _load_init_mm(cpu: int, here: TlbState, left_mask: LeftMask) -> None:
 
 
 async def enter_lazy_tlb(cpu: Cpu) -> None:
-    """A kernel thread or the idle task takes over: the tables stay loaded, and the walker may go on using them."""
+    """A kernel thread or the idle task takes over: the tables stay loaded, and the walker may go on using them.
+
+    The scheduler calls it with interrupts off, so that no flush of this CPU falls in between.
+    """
+    await IrqSave(cpu.id)
     here = await ReadTlbState(cpu.id)
     if here.loaded != INIT_MM:
         await WriteTlbState(cpu.id, here._replace(lazy=True))
+    await IrqRestore(cpu.id)
 
 
 @attrs.frozen
@@ -369,3 +374,8 @@ def _choose_asid(cpu: Cpu, here: TlbState, to: str, gen: int) -> tuple[int, bool
 async def flush_tlb_page(cpu: Cpu, va: int) -> None:
     """flush_tlb_page(): one page, no tables freed."""
     await flush_tlb_mm_range(cpu, va, va + PAGE_SIZE, PAGE_SHIFT, False, "page")
+
+
+async def flush_tlb_range(cpu: Cpu, start: int, end: int, reason: str) -> None:
+    """flush_tlb_range(): a range by 4 KiB strides; whether it counts as freeing tables changed in v6.15."""
+    await flush_tlb_mm_range(cpu, start, end, PAGE_SHIFT, cpu.config.kernel.flush_range_frees_tables, reason)

@@ -11,8 +11,8 @@ import attrs
 
 from ptactors.hardware.cpu import Cpu
 from ptactors.kernel.gather import Gather
-from ptactors.kernel.lock import MmapDowngrade, MmapLock, MmapUnlock, VmaEndWriteAll, VmaStartWrite
 from ptactors.kernel.mm import AddPgtables, SetVmas, Vma, VmasOf, pgtables, users
+from ptactors.kernel.mmap_lock import MmapDowngrade, MmapUnlock, VmaEndWriteAll, take_mmap_lock, vma_start_write
 from ptactors.kernel.pgtable import ReadPmd, ReadUpper, WriteEntry, pgd_of
 from ptactors.kernel.tlbflush import enter_lazy_tlb
 from ptactors.kernel.zap import unmap_single_vma
@@ -35,11 +35,11 @@ from ptactors.model.step import Footprint, Step
 
 async def munmap(cpu: Cpu, start: int, end: int) -> int:
     """munmap(start, end - start): always 0."""
-    await MmapLock(cpu.id, cpu.mm, True)
+    await take_mmap_lock(cpu.id, cpu.mm, True)
     hit = await VmasOf(cpu.mm, start, end)
     everything = await VmasOf(cpu.mm, 0, TASK_SIZE)
     for vma in hit:
-        await VmaStartWrite(cpu.id, cpu.mm, vma.name)
+        await vma_start_write(cpu.id, cpu.mm, vma.name)
     kept = tuple(piece for vma in everything for piece in _outside(vma, start, end))
     await SetVmas(cpu.mm, kept)
     await VmaEndWriteAll(cpu.id, cpu.mm)
@@ -185,14 +185,14 @@ async def exit_mm(cpu: Cpu) -> None:
 
 async def exit_mmap(cpu: Cpu) -> None:
     """Unmap everything under mmap_lock for reading, free the tables under it for writing, flush once."""
-    await MmapLock(cpu.id, cpu.mm, False)
+    await take_mmap_lock(cpu.id, cpu.mm, False)
     everything = await VmasOf(cpu.mm, 0, TASK_SIZE)
     tlb = Gather(cpu, fullmm=True)
     await tlb.begin()
     for vma in everything:
         await unmap_single_vma(tlb, vma, vma.start, vma.end, reclaim_pt=False)
     await MmapUnlock(cpu.id, cpu.mm, False)
-    await MmapLock(cpu.id, cpu.mm, True)
+    await take_mmap_lock(cpu.id, cpu.mm, True)
     for i, vma in enumerate(everything):
         ceiling = everything[i + 1].start if i + 1 < len(everything) else TASK_SIZE
         await free_pgd_range(tlb, vma.start, vma.end, 0, ceiling)

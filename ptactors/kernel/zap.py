@@ -14,8 +14,8 @@ from ptactors.config import PtReclaim
 from ptactors.hardware.cpu import Cpu
 from ptactors.hardware.memory import ZERO_PFN, frame, head, mark_dirty
 from ptactors.kernel.gather import Gather
-from ptactors.kernel.lock import MmapLock, MmapUnlock
 from ptactors.kernel.mm import AddRss, Vma, VmasOf
+from ptactors.kernel.mmap_lock import MmapUnlock, take_mmap_lock
 from ptactors.kernel.pgtable import (
     Mapped,
     ReadPmd,
@@ -107,7 +107,7 @@ class NeedResched(Step[bool]):
 
 async def madvise_dontneed(cpu: Cpu, start: int, end: int) -> int:
     """madvise(start, end - start, MADV_DONTNEED): 0, -EINVAL for a locked VMA, -ENOMEM if the range has holes."""
-    await MmapLock(cpu.id, cpu.mm, False)
+    await take_mmap_lock(cpu.id, cpu.mm, False)
     result, at = 0, start
     for vma in await VmasOf(cpu.mm, start, end):
         if vma.start > at:

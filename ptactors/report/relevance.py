@@ -91,7 +91,11 @@ def rank(records: Sequence[Record], concern: Concern) -> dict[int, int]:
             worth = _worth(event, concern)
             if worth is not None:
                 ranked[i] = worth
-    return {i: worth for i, worth in sorted(ranked.items()) if not _superseded(records, i)}
+    for i in list(ranked):
+        call = _system_call(records, i)
+        if call is not None:
+            ranked[call] = min(ranked.pop(i), ranked.get(call, DETAIL))
+    return dict(sorted(ranked.items()))
 
 
 def _keys(records: Sequence[Record], concern: Concern) -> dict[int, int]:
@@ -126,15 +130,16 @@ def _around(records: Sequence[Record], keys: Sequence[int]) -> set[int]:
     return found
 
 
-def _superseded(records: Sequence[Record], position: int) -> bool:
-    """Whether the record is the begin of an operation that the entry of its system call tells better."""
+def _system_call(records: Sequence[Record], position: int) -> int | None:
+    """If the record is the begin of an operation, where the entry of its system call is, which tells it better."""
     if type(records[position][2]) is not ev.OpBegin:
-        return False
+        return None
     cpu = records[position][2].cpu
-    for _, _, event in records[position + 1 : position + 40]:
+    for i in range(position + 1, min(position + 40, len(records))):
+        event = records[i][2]
         if event.cpu == cpu and isinstance(event, ev.SyscallEnter | ev.OpEnd):
-            return type(event) is ev.SyscallEnter
-    return False
+            return i if type(event) is ev.SyscallEnter else None
+    return None
 
 
 def _worth(event: Any, concern: Concern) -> int | None:

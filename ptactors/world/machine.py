@@ -19,13 +19,14 @@ from ptactors.engine.strategy.base import Option, Strategy
 from ptactors.engine.strategy.replay import Replay
 from ptactors.engine.strategy.script import Script
 from ptactors.engine.strategy.table import STRATEGIES
+from ptactors.errors import UsageError
 from ptactors.hardware.cpu import Cpu, speculative_walker
 from ptactors.hardware.interrupt import Info, in_irq, interrupts, ipi_bus
 from ptactors.kernel.fault import do_user_addr_fault
 from ptactors.kernel.operation import Kind
 from ptactors.kernel.rcu import callback_thread, grace_periods, released
 from ptactors.kernel.tlbflush import flush_tlb_func
-from ptactors.model.event import EVENTS, OpEnd, ProgramsDone, RunEnd, Stuck, event_name
+from ptactors.model.event import EVENTS, EntryWrite, ExitMm, GatherEnd, OpEnd, ProgramsDone, RunEnd, Stuck, event_name
 from ptactors.model.state import State
 from ptactors.oracle.table import Oracles
 from ptactors.scenario.condition import EventCount
@@ -39,8 +40,8 @@ from ptactors.world.metrics import Metrics
 from ptactors.world.program import Life, exiting
 from ptactors.world.recording import Recording
 
-SETTLED = 2
-"""A run that reached its limit is a livelock if no operation ended in the last 1/SETTLED of its steps."""
+PROGRESS = (OpEnd, EntryWrite, GatherEnd, ExitMm)
+"""A run that reached its limit is a livelock if none of these happened in the second half of its steps."""
 
 
 class Hook(Protocol):
@@ -78,6 +79,10 @@ class Eager:
                 return i
         return self._inner.choose(step, options)
 
+    def finished(self, steps: int) -> None:
+        """See Strategy."""
+        self._inner.finished(steps)
+
 
 class Machine:
     """One run, ready to be driven by a host through ``baton``."""
@@ -93,6 +98,8 @@ class Machine:
         record: bool = False,
         replay: Schedule | None = None,
     ) -> None:
+        if strategy not in STRATEGIES:
+            raise UsageError(f"unknown strategy {strategy!r}; known: {', '.join(STRATEGIES)}")
         self.scenario, self.cell, self.oracles = scenario, cell, oracles
         self.provenance = (replay.strategy, replay.seed) if replay else (strategy, seed)
         self.state = State(cell.config)
@@ -100,8 +107,9 @@ class Machine:
         self.reached: set[str] = set()
         oracles.listen(self.state.listen)
         self.metrics = Metrics(self.state)
-        self._last_end = 0
-        self.state.listen(OpEnd, self._see_end)
+        self._last_progress = 0
+        for kind in PROGRESS:
+            self.state.listen(kind, self._see_progress)
         self._evers = {ever.text: False for expect in cell.expects for ever in expect.condition.evers}
         events = EventCounts(self.state, _counted(cell))
         self.facts = WorldFacts(self.state, oracles, self.metrics, events, self._evers, scenario.processes)
@@ -116,6 +124,7 @@ class Machine:
             when_quiet=self._when_quiet,
         )
         self._final: Ending | None = None
+        self._stuck: tuple[str, str] | None = None
         self._hooks: list[Hook] = []
         if self.recording is not None:
             self.hook(self.recording)
@@ -238,16 +247,22 @@ class Machine:
             self.state.listen(kind, see)
         self.hook(_Labels(self.reached))
 
-    def _see_end(self, step: int, actor: int, event: OpEnd) -> None:
-        self._last_end = step
+    def _see_progress(self, step: int, actor: int, event: object) -> None:
+        self._last_progress = step
 
     # -- the end ------------------------------------------------------------------------------------------------------
+
+    def _exits(self) -> list[Actor]:
+        """Programs that were told to exit and are not done."""
+        return [a for a in self.actors if a.program and not a.done] if self.state.read(exiting()) else []
 
     def _when_quiet(self) -> bool:
         """Nothing that must happen can: go on to the next phase, or say that it is over."""
         state = self.state
         state.actor = -1
-        if stuck.unfinished(self.actors):
+        waiting = stuck.unfinished(self.actors) or self._exits()
+        if waiting:
+            self._stuck = stuck.kind_of(waiting), stuck.describe(state, waiting)
             return False
         if not state.read(released()):
             state.write(released(), True)
@@ -265,16 +280,13 @@ class Machine:
         """Judge the end of the run, once the host is done with it."""
         state = self.state
         state.actor = -1
-        waiting = stuck.unfinished(self.actors)
-        exits = [a for a in self.actors if a.program and not a.done] if self.cell.config.machine.exit else []
-        status, reason = "complete", ""
+        self.baton.strategy.finished(len(self.baton.turns))
+        status, reason = self._stuck or ("complete", "")
         if self.baton.limit_reached:
             status, reason = "limit", f"stopped after {len(self.baton.turns)} steps"
-            if state.step - self._last_end > self.scenario.max_steps // SETTLED:
-                status, reason = "livelock", f"no operation ended in the last {state.step - self._last_end} steps"
-        elif waiting or (exits and self._final is not None):
-            status = stuck.kind_of(waiting or exits)
-            reason = stuck.describe(state, waiting or exits)
+            idle = state.step - self._last_progress
+            if idle > self.scenario.max_steps // 2:
+                status, reason = "livelock", f"no entry was changed and no operation ended in the last {idle} steps"
         if status in ("deadlock", "stall", "livelock"):
             state.emit(Stuck(-1, status, reason))
         state.emit(RunEnd(-1, status == "complete" and self.cell.config.machine.exit))

@@ -74,15 +74,15 @@ def play(
     audit: bool = False,
 ) -> Outcome:
     """Run once. Raises ReplayDivergence if ``replay`` or a pinned order cannot be followed, ModelError for a bug in the model."""
+    if host not in HOSTS:
+        raise UsageError(f"unknown host {host!r}; known: {', '.join(HOSTS)}")
     machine = Machine(scenario, cell, strategy, seed, Oracles(), record=record, replay=replay)
     if audit:
         machine.hook(Audit(machine.state))
     if host == "direct":
         host_direct.run(machine.baton)
-    elif host == "trio":
-        trio.run(TrioHost(machine.baton).run)
     else:
-        raise UsageError(f"unknown host {host!r}; known: {', '.join(HOSTS)}")
+        trio.run(TrioHost(machine.baton).run)
     return _outcome(machine)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ptactors.engine.actor import Actor
 from ptactors.hardware.interrupt import WaitIpi, acks, irqs_off
-from ptactors.kernel.lock import FREE, MmapLock, SpinLock, VmaStartWrite, lock_cell, lock_name, mmap_lock, vma_lock
+from ptactors.kernel.lock import FREE, SpinLock, lock_cell, lock_name
+from ptactors.kernel.mmap_lock import MmapLock, VmaStartWrite, mmap_lock, vma_lock
 from ptactors.kernel.rcu import AwaitGp, gp
 from ptactors.kernel.syscall import Wait
 from ptactors.model.state import State

@@ -26,3 +26,16 @@ class Strategy(Protocol):
     def choose(self, step: int, options: Sequence[Option]) -> int:
         """The index of the option to take for step number ``step``; options[0] is "go on" if the last actor can."""
         ...
+
+    def finished(self, steps: int) -> None:
+        """The run is over after so many steps. Raises ReplayDivergence if that is not what was asked for."""
+        ...
+
+
+class Sampler:
+    """What strategies that only draw have in common."""
+
+    every_turn = False
+
+    def finished(self, steps: int) -> None:
+        """Any end is as good as another."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ptactors.engine.strategy.base import Option
+from ptactors.engine.strategy.base import Option, Sampler
 from ptactors.model.rng import SplitMix64
 
 
-class Random:
+class Random(Sampler):
     """Every enabled step is equally likely at every turn. The baseline; strong where the window of a race is wide.
 
     Source: Thomson, Donaldson, Betts, "Concurrency testing using controlled schedulers", TOPC 2016 (random scheduler).
     """
-
-    every_turn = False
 
     def __init__(self, seed: int) -> None:
         self._rng = SplitMix64(seed)

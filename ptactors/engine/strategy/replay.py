@@ -30,3 +30,9 @@ class Replay:
                 return i
         able = ", ".join(dict.fromkeys(f"{o.actor.name} ({o.step.name()})" for o in options))
         raise ReplayDivergence(step, f"{name} was recorded to make {label or 'a step'}, but it cannot move; able to move: {able}")
+
+    def finished(self, steps: int) -> None:
+        """The recording must have ended too."""
+        more = len(self._schedule.turns) - steps
+        if more > 0:
+            raise ReplayDivergence(steps + 1, f"the run has ended after {steps} steps, the recording goes on with {more} more")

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from ptactors.engine.actor import Actor
-from ptactors.engine.strategy.base import Option
+from ptactors.engine.strategy.base import Option, Sampler
 from ptactors.model.rng import SplitMix64
 
 MEANS = (4, 16, 64)
@@ -24,7 +24,7 @@ def _tail(mean: int) -> tuple[int, ...]:
     return tuple(values)
 
 
-class RunLength:
+class RunLength(Sampler):
     """An actor drawn uniformly keeps the baton for a geometric number of decisions, then another is drawn.
 
     Real CPUs run many instructions between two that matter; a uniform walk almost never lets one of them get far while another
@@ -32,8 +32,6 @@ class RunLength:
     length of its stretches from MEANS: short ones for windows that many steps can hit, long ones for "let it free the table
     while the walker stands inside it". With one mean of 8 the latter took several times as many schedules.
     """
-
-    every_turn = False
 
     def __init__(self, seed: int) -> None:
         self._rng = SplitMix64(seed)

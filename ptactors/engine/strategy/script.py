@@ -70,6 +70,7 @@ class Script:
             return False
         return self._seen.get((actor, op or "", name), 0) + ahead == nth
 
-    def unfinished(self) -> str:
-        """The first label that was never reached; '' if all were."""
-        return self._texts[self._at] if self._at < len(self._texts) else ""
+    def finished(self, steps: int) -> None:
+        """Every named step must have been made."""
+        if self._at < len(self._texts):
+            raise ReplayDivergence(steps, f"the run ended before the pinned step {self._texts[self._at]}")
