@@ -268,7 +268,7 @@ class Machine:
     pcid: bool = _knob(True, "TLB entries are tagged with an address-space identifier", "CR4.PCIDE", "Intel SDM 4.10.1")
     kpti: bool = _knob(
         False,
-        "user code runs on a PCID of its own, in which single addresses are invalidated by INVPCID: upper-level entries of others stay",
+        "user code has a PCID of its own, where INVPCID drops single addresses: upper-level entries of others stay",
         "CONFIG_MITIGATION_PAGE_TABLE_ISOLATION, __flush_tlb_one_user()",
         "arch/x86/mm/tlb.c; Intel SDM volume 3, 4.10.4.1 (INVPCID type 0)",
     )
@@ -341,7 +341,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "v6.14-rc1": {"direct_reclaim_reset": False},
     "v6.14": {},
 }
-"""Kernel presets: before (6.13, bare metal), before-pv (6.13, KVM or Xen guest), the cover letter's series, and what was merged."""
+"""Kernel presets: 6.13 on bare metal and as a guest, the cover letter's series, and what was merged."""
 
 PRESET_NOTES = {
     "before": "Linux 6.13 on bare metal: no reclaim, page tables freed in the page batch right after the flush",

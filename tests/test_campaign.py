@@ -230,7 +230,7 @@ def test_metrics_the_greatest_max_else_the_commonest_first_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hits", "schedules", "word"), [(0, 5, "Never"), (2, 5, "Sometimes"), (5, 5, "Always"), (0, 0, "Never")]
+    ("hits", "schedules", "word"), [(0, 5, "Unseen"), (2, 5, "Sometimes"), (5, 5, "Always"), (0, 0, "Unseen")]
 )
 def test_the_word_of_the_observation(hits, schedules, word) -> None:
     result = ExpectationResult(kind="exists", condition="x", verdict="held", hits=hits, schedules=schedules, seed=None)

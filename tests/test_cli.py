@@ -52,7 +52,7 @@ def test_run_prints_a_line_for_herd_and_honest_words(world, capsys) -> None:
         "  witness of exists hazard(mixed_page_size_tlb): "
         "ptactors replay logs/sample/flush_before_set_huge=n/seed-7.schedule.json",
         "Cell sample/1  flush_before_set_huge=y  seeds 0..119  strategy run-length",
-        "Observation sample/1 Never 0 120",
+        "Observation sample/1 Unseen 0 120",
         "  held, sampled: forbidden hazard(mixed_page_size_tlb): not seen in 120 schedules",
         "Verdict: held; cells: 2 held; schedules: 240",
     ]

@@ -44,7 +44,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_case_1_is_found_and_told(violated) -> None:
     _, out = violated
     assert "Observation sample/0 Sometimes" in out
-    assert "Observation sample/1 Never 0 60" in out
+    assert "Observation sample/1 Unseen 0 60" in out
     block = out[out.index("=====") : out.rindex("=====")]
     assert "BUG: mixed_page_size_tlb in " in block
     assert len(re.findall("<-- HAZARD", block)) == 1

@@ -163,6 +163,9 @@ class Watch:
         self.shown.append((step, [(o.actor.name, o.alternative, o.step.name()) for o in options]))
         return self._choose(options)
 
+    def finished(self, steps: int) -> None:
+        pass
+
 
 def actors(*lives: Life, **keys: Any) -> tuple[Actor, ...]:
     """Actors a, b, c ...; ``a=dict(gate=...)`` sets fields of one."""
@@ -702,6 +705,14 @@ def replayed(turns_: Sequence[tuple[str, int, str]], *lives: Life) -> Baton:
     return direct(baton(*lives, strategy=Replay(schedule(tuple(turns_)))))
 
 
+def test_a_replay_knows_whether_the_run_ended_where_the_recording_did() -> None:
+    replay = Replay(schedule((("a", 0, "put"), ("a", 0, "put"), ("a", 0, "put"))))
+    done = direct(baton(puts("x", 2), strategy=replay))
+    with pytest.raises(ReplayDivergence, match="at step 3: .*ended"):
+        replay.finished(len(done.turns))
+    replay.finished(3)
+
+
 def test_a_replay_follows_its_turns() -> None:
     done = replayed([("b", 0, "put"), ("a", 0, "put"), ("b", 0, ""), ("a", 0, "")], puts("x", 2), puts("y", 2))
     assert turns(done) == ["b", "a", "b", "a"]
@@ -730,7 +741,7 @@ def pinned(order: Sequence[str], *lives: Life, labels: dict[str, str] | None = N
     script = Script(order)
     keys = {name: {"label": label} for name, label in (labels or {}).items()}
     done = direct(baton(*lives, strategy=script, **keys))
-    assert script.unfinished() == ""
+    script.finished(len(done.turns))
     return turns(done)
 
 
@@ -753,6 +764,11 @@ def test_an_impossible_pin_is_reported() -> None:
 
     with pytest.raises(ReplayDivergence, match="the pinned step a:await cannot be reached: a is blocked"):
         pinned(["a:await", "b:put"], waiter(), puts("x", 1))
+
+
+def test_a_pin_that_never_came_is_reported() -> None:
+    with pytest.raises(ReplayDivergence, match="the pinned step a:put#3"):
+        pinned(["b:put", "a:put#3"], puts("x", 2), puts("y", 2))
 
 
 def test_an_unreadable_pin_is_refused() -> None:

@@ -36,9 +36,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "world": ("model", "engine", "hardware", "kernel", "oracle", "scenario"),
     "log": ("model",),
     "analysis": ("model", "oracle", "log"),
-    "report": ("model", "engine", "oracle", "scenario", "world", "log", "analysis"),
-    "campaign": ("model", "engine", "hardware", "kernel", "oracle", "scenario", "world", "log", "analysis", "report"),
-    "host": ("model", "engine", "hardware", "kernel", "oracle", "scenario", "world", "log", "analysis", "report", "campaign"),
+    "campaign": ("model", "engine", "hardware", "kernel", "oracle", "scenario", "world", "log", "analysis"),
+    "report": ("model", "engine", "oracle", "scenario", "world", "log", "analysis", "campaign"),
+    "host": ("model", "engine", "hardware", "kernel", "oracle", "scenario", "world", "log", "analysis", "campaign", "report"),
 }
 """Room -> the rooms it may import, beside errors, config and itself; cli may import anything, and nothing imports cli."""
 NARROW = {
@@ -159,7 +159,7 @@ def test_sizes(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "tests").glob("*.py"))], ids=lambda p: str(p.relative_to(ROOT)))
 def test_nothing_is_left_to_be_done(path: Path) -> None:
-    words = re.compile(r"\b(TO" + "DO|FIX" + r"ME|XXX|HACK)\b")
+    words = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")) + r")\b")
     with path.open("rb") as file:
         for token in tokenize.tokenize(file.readline):
             if token.type in (tokenize.COMMENT, tokenize.STRING):
@@ -170,7 +170,8 @@ def test_nothing_is_left_to_be_done(path: Path) -> None:
 def test_every_module_begins_with_what_it_is(path: Path) -> None:
     assert ast.get_docstring(tree(path)), place(path)
     future = [n for n in tree(path).body if isinstance(n, ast.ImportFrom) and n.module == "__future__"]
-    assert future or len(tree(path).body) == 1, f"{place(path)}: from __future__ import annotations"
+    only_constants = all(isinstance(n, ast.Expr | ast.Assign) for n in tree(path).body)
+    assert future or only_constants, f"{place(path)}: from __future__ import annotations"
 
 
 def test_no_module_is_dead() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ptactors.scenario.matrix import Cell
 
 HELD, VIOLATED, INCONCLUSIVE = "held", "violated", "inconclusive"
-SAMPLED = "sampled"
+SAMPLED, EXHAUSTIVE = "sampled", "exhaustive"
 SURPRISE = "any other violation"
 """The condition that every cell forbids without saying so: a violation that no expectation names."""
 
@@ -44,9 +44,9 @@ class ExpectationResult:
 
     @property
     def observation(self) -> str:
-        """The word of herd: Sometimes, Never or Always, of the schedules that were run."""
+        """As herd says it: Sometimes or Always, of the schedules that were run; Never only of an exhaustive search, else Unseen."""
         if not self.hits:
-            return "Never"
+            return "Never" if self.method == EXHAUSTIVE else "Unseen"
         return "Always" if self.hits == self.schedules else "Sometimes"
 
     def sentence(self) -> str:

@@ -74,6 +74,7 @@ class Access(Step[Found]):
     store: Token | None
     op: str
     prefer_huge: bool = False
+    labels = ("mem_read", "mem_write")
 
     @property
     def blocking(self) -> bool:  # type: ignore[override]
@@ -180,6 +181,7 @@ class WalkLoad(Step[Found]):
     table: int
     gen: int
     write: bool
+    labels = ("walk_pgd", "walk_pud", "walk_pmd", "walk_pte")
 
     def name(self) -> str:
         """By level: walk_pgd ... walk_pte."""

@@ -47,6 +47,7 @@ class ChangePending(Step[int]):
     mm: str
     delta: int
     nested: bool = False
+    labels = ("gather_begin", "gather_finish")
 
     def name(self) -> str:
         """By direction."""
@@ -88,6 +89,7 @@ class AllocBatch(Step[int]):
     mm: str
     which: str
     succeed: bool
+    labels = ("page_batch_alloc", "page_batch_alloc_fail", "table_batch_alloc", "table_batch_alloc_fail")
 
     def name(self) -> str:
         """By outcome."""

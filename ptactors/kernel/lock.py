@@ -66,6 +66,7 @@ class SpinLock(Step[None]):
     lock: Lock
     nested: bool = False
     blocking = True
+    labels = ("lock_pte", "lock_pmd", "lock_page_table")
 
     def name(self) -> str:
         """By class: lock_pte, lock_pmd, lock_page_table."""
@@ -97,6 +98,7 @@ class SpinTryLock(Step[bool]):
 
     cpu: int
     lock: Lock
+    labels = ("trylock_pte", "trylock_pmd", "trylock_page_table")
 
     def name(self) -> str:
         """By class."""
@@ -124,6 +126,7 @@ class SpinUnlock(Step[None]):
 
     cpu: int
     lock: Lock
+    labels = ("unlock_pte", "unlock_pmd", "unlock_page_table")
 
     def name(self) -> str:
         """By class."""

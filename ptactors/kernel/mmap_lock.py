@@ -64,6 +64,7 @@ class MmapLock(Step[None]):
     mm: str
     write: bool
     blocking = True
+    labels = ("mmap_read_lock", "mmap_write_lock")
 
     def name(self) -> str:
         """By mode."""
@@ -99,10 +100,11 @@ class MmapTryLock(Step[bool]):
     mm: str
     write: bool
     may_sleep: bool
+    labels = ("mmap_read_trylock", "mmap_write_trylock", "mmap_read_lock", "mmap_write_lock")
 
     def name(self) -> str:
         """By mode."""
-        return "mmap_write_trylock" if self.write else "mmap_read_trylock"
+        return f"mmap_{'write' if self.write else 'read'}_{'lock' if self.may_sleep else 'trylock'}"
 
     def apply(self, state: State) -> bool:
         """Take it if that can be done at once."""
@@ -135,6 +137,7 @@ class MmapUnlock(Step[None]):
     cpu: int
     mm: str
     write: bool
+    labels = ("mmap_read_unlock", "mmap_write_unlock")
 
     def name(self) -> str:
         """By mode."""

@@ -27,7 +27,7 @@ from ptactors.kernel.lock import (
 from ptactors.kernel.mm import add_pgtables, pgtables
 from ptactors.kernel.rcu import RcuReadLock, RcuReadUnlock, rcu_unlock
 from ptactors.model import paging
-from ptactors.model.event import EntryWrite, GatherPage, LockInit, TableMap, TableRead, TableUnmap
+from ptactors.model.event import ENTRY_NAMES, EntryWrite, GatherPage, LockInit, TableMap, TableRead, TableUnmap
 from ptactors.model.paging import PAGE_SIZE, PRESENT, SPECIAL, TABLE_FLAGS, Level, is_table
 from ptactors.model.state import Cell, Key, State, family
 from ptactors.model.step import ANY, Footprint, Step
@@ -160,6 +160,7 @@ class WriteEntry(Step[int]):
     new: int
     pgtables_delta: int = 0
     gather: bool = False
+    labels = ENTRY_NAMES
 
     def name(self) -> str:
         """By what it means."""
@@ -363,6 +364,7 @@ class InstallUpper(Step[None]):
     va: int
     level: int
     table: int
+    labels = ("p4d_install", "pud_install")
 
     def name(self) -> str:
         """By the entry that is written."""

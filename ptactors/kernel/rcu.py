@@ -90,6 +90,7 @@ class SetMode(Step[None]):
 
     cpu: int
     to: str
+    labels = ("enter_user", "enter_kernel", "enter_idle")
 
     def name(self) -> str:
         """By direction."""

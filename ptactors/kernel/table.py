@@ -194,3 +194,10 @@ OPERATIONS: dict[str, Operation] = {
     )
 }
 """Every operation by name."""
+
+
+def step_labels() -> tuple[str, ...]:
+    """The names of all steps that operations can make, sorted: what pins and coverage goals may name."""
+    steps = {step for operation in OPERATIONS.values() for step in operation.steps} | UNMAP
+    labels = {label for step in steps for label in (*step.labels, step.label) if label}  # type: ignore[attr-defined]
+    return tuple(sorted(labels | {"begin", "end"}))

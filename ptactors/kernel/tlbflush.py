@@ -137,6 +137,7 @@ class ChangeMask(Step[None]):
     cpu: int
     mm: str
     on: bool
+    labels = ("cpumask_set", "cpumask_clear")
 
     def name(self) -> str:
         """By direction."""

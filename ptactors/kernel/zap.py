@@ -91,6 +91,7 @@ class NeedResched(Step[bool]):
 
     cpu: int
     answer: bool
+    labels = ("need_resched", "no_resched")
 
     def name(self) -> str:
         """By answer."""

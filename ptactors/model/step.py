@@ -57,6 +57,8 @@ class Step(Generic[R], metaclass=_Interned):
 
     label: ClassVar[str] = ""
     """The name by which scenarios, schedules and logs call it; '' makes it the class name in snake case."""
+    labels: ClassVar[tuple[str, ...]] = ()
+    """All names that ``name`` can return, for a class that overrides it."""
     blocking: ClassVar[bool] = False
     """Whether ``ready`` can be false."""
 
