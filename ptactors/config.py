@@ -40,6 +40,14 @@ class LeftMask(enum.Enum):
     KEEP = "keep"
 
 
+class FlushFilter(enum.Enum):
+    """Which CPUs of the mask a flush that frees no tables interrupts."""
+
+    NOT_LAZY = "not-lazy"
+    LOADED_MM = "loaded-mm"
+    LOADED_OR_SWITCHING = "loaded-mm-or-switching"
+
+
 class Preemption(enum.Enum):
     """The kernel's preemption model: decides what is a quiescent state."""
 
@@ -206,6 +214,13 @@ class Kernel:
         "f->new_tlb_gen == local_tlb_gen + 1 in flush_tlb_func()",
         "b0579ade7cd8 (v4.13); races.json R66",
     )
+    flush_filter: FlushFilter = _knob(
+        FlushFilter.LOADED_MM,
+        "which CPUs of mm_cpumask a flush interrupts if no tables were freed: those not lazy; of those, which have the mm "
+        "loaded; and also which are just switching to it",
+        "tlb_is_not_lazy(), should_flush_tlb()",
+        "arch/x86/mm/tlb.c: up to v6.13; 209954cbc7d0 (v6.14); fea4e317f9e7 (v6.15, CVE-2025-37964)",
+    )
     atomic_clear: bool = _knob(
         True,
         "a present pte is cleared by one exchange (off: read, then store zero)",
@@ -322,12 +337,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pt_reclaim": PtReclaim.OFF,
         "table_free": TableFree.PAGE_BATCH,
         "left_mask": LeftMask.CLEAR,
+        "flush_filter": FlushFilter.NOT_LAZY,
         "dtor_after_grace_period": False,
     },
     "before-pv": {
         "pt_reclaim": PtReclaim.OFF,
         "table_free": TableFree.SEMI_RCU,
         "left_mask": LeftMask.CLEAR,
+        "flush_filter": FlushFilter.NOT_LAZY,
         "dtor_after_grace_period": False,
     },
     "rfc-v1": {
@@ -336,6 +353,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "flush_before_set_huge": True,
         "huge_zero_wp_thp": False,
         "left_mask": LeftMask.CLEAR,
+        "flush_filter": FlushFilter.NOT_LAZY,
         "dtor_after_grace_period": False,
     },
     "v6.14-rc1": {"direct_reclaim_reset": False},

@@ -660,7 +660,7 @@ def test_references_keep_a_frame_and_the_head_stands_for_a_huge_page() -> None:
 def test_a_freed_table_holds_no_entries_and_a_freed_page_reads_as_poison() -> None:
     made = state()
     map_page(made)
-    walked(made, A)
+    walked(made, A, True)
     free_frame(made, 0, PAGE)
     assert Access(0, A, None, "r").apply(made).value == POISON.value
     Access(0, A, Token(5, "t"), "w").apply(made)  # a stray store through the stale translation is told but changes nothing

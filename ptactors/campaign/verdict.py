@@ -44,7 +44,7 @@ class ExpectationResult:
 
     @property
     def observation(self) -> str:
-        """As herd says it: Sometimes or Always, of the schedules that were run; Never only of an exhaustive search, else Unseen."""
+        """As herd says it: Sometimes or Always of the schedules run; Never only of an emptied search, else Unseen."""
         if not self.hits:
             return "Never" if self.method == EXHAUSTIVE else "Unseen"
         return "Always" if self.hits == self.schedules else "Sometimes"

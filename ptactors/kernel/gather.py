@@ -162,6 +162,10 @@ class Gather:
     cleared: int = 0
     """Bit per level: 1 ptes, 2 pmds, 4 puds, 8 p4ds."""
     delayed_rmap: bool = False
+    zapped: int = 0
+    """Entries zapped so far, for injected reschedules."""
+    rescheduled: bool = False
+    """The injected reschedule has been seen."""
     pages: list[int] = attrs.field(factory=list)
     """Queued pages; with PAGE_BATCH also tables (negative numbers)."""
     tables: list[int] = attrs.field(factory=list)

@@ -6,8 +6,8 @@ that have the mm loaded; a CPU that is lazy (a kernel thread on borrowed tables)
 catches up when it comes back.
 
 Source: arch/x86/mm/tlb.c, v6.10-6.14; the two variants of mm_cpumask handling are those up to v6.13 (``left_mask`` clear) and
-from v6.14 (keep). Simplified: no KPTI user PCID, no INVLPGB, no paravirt flush; the trim of stale mask bits happens whenever
-such a CPU is interrupted, not once a second.
+from v6.14 (keep). Simplified: no KPTI user PCID, no INVLPGB, no paravirt flush; stale mask bits are dropped
+when such a CPU is interrupted, but no interrupt is sent once a second to that end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import attrs
 
-from ptactors.config import Kernel, LeftMask
+from ptactors.config import FlushFilter, Kernel, LeftMask
 from ptactors.hardware.cpu import Cpu
 from ptactors.hardware.interrupt import Info, IrqRestore, IrqSave, call_function_and_wait
 from ptactors.hardware.tlb import FlushAsid, Invlpg, WriteCr3
@@ -246,7 +246,7 @@ async def flush_tlb_mm_range(cpu: Cpu, start: int, end: int, stride: int, freed_
     mask = await ReadMask(mm)
     others = [other for other in range(cpu.config.machine.cpus) if mask >> other & 1 and other != cpu.id]
     if not freed_tables or not cpu.config.kernel.flush_lazy_on_freed_tables:
-        others = [other for other in others if not (await ReadTlbState(other)).lazy]
+        others = [other for other in others if should_flush_tlb(cpu, await ReadTlbState(other))]
     if not cpu.config.kernel.pending_flush:
         others = []
     await BeginFlush(cpu.id, reason, mm, start, end, gen, freed_tables, tuple(others))
@@ -254,6 +254,16 @@ async def flush_tlb_mm_range(cpu: Cpu, start: int, end: int, stride: int, freed_
     local = _flush_here(cpu.id, info, cpu.config.kernel) if mask >> cpu.id & 1 else None
     await call_function_and_wait(cpu.id, tuple(others), "flush_tlb_func", info, local)
     await EndFlush(cpu.id, mm, gen)
+
+
+def should_flush_tlb(cpu: Cpu, other: TlbState) -> bool:
+    """tlb_is_not_lazy() up to v6.13, should_flush_tlb() from v6.14, on what was read of another CPU."""
+    how = cpu.config.kernel.flush_filter
+    if other.lazy:
+        return False
+    if how is FlushFilter.NOT_LAZY or other.loaded == cpu.mm:
+        return True
+    return how is FlushFilter.LOADED_OR_SWITCHING and other.loaded == SWITCHING
 
 
 async def _flush_here(cpu: int, info: Info, kernel: Kernel) -> None:

@@ -15,7 +15,7 @@ from ptactors.kernel.mm import AddPgtables, SetVmas, Vma, VmasOf, pgtables, user
 from ptactors.kernel.mmap_lock import MmapDowngrade, MmapUnlock, VmaEndWriteAll, take_mmap_lock, vma_start_write
 from ptactors.kernel.pgtable import ReadPmd, ReadUpper, WriteEntry, pgd_of
 from ptactors.kernel.tlbflush import enter_lazy_tlb
-from ptactors.kernel.zap import unmap_single_vma
+from ptactors.kernel.zap import ZapDetails, unmap_single_vma
 from ptactors.model import paging
 from ptactors.model.event import ExitMm, PgtablesBytes
 from ptactors.model.paging import (
@@ -47,7 +47,7 @@ async def munmap(cpu: Cpu, start: int, end: int) -> int:
     tlb = Gather(cpu)
     await tlb.begin()
     for vma in hit:
-        await unmap_single_vma(tlb, vma, max(vma.start, start), min(vma.end, end), reclaim_pt=False)
+        await unmap_single_vma(tlb, vma, max(vma.start, start), min(vma.end, end), ZapDetails(drop_markers=True))
     floor = max((v.end for v in kept if v.end <= start), default=0)
     ceiling = min((v.start for v in kept if v.start >= end), default=TASK_SIZE)
     if hit:
@@ -190,7 +190,7 @@ async def exit_mmap(cpu: Cpu) -> None:
     tlb = Gather(cpu, fullmm=True)
     await tlb.begin()
     for vma in everything:
-        await unmap_single_vma(tlb, vma, vma.start, vma.end, reclaim_pt=False)
+        await unmap_single_vma(tlb, vma, vma.start, vma.end, ZapDetails(drop_markers=True))
     await MmapUnlock(cpu.id, cpu.mm, False)
     await take_mmap_lock(cpu.id, cpu.mm, True)
     for i, vma in enumerate(everything):

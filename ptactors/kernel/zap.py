@@ -8,6 +8,8 @@ here; a scan of a table under its lock is one step, and entries that are none co
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import attrs
 
 from ptactors.config import PtReclaim
@@ -106,6 +108,15 @@ class NeedResched(Step[bool]):
         return (), ()
 
 
+class ZapDetails(NamedTuple):
+    """struct zap_details: what a zap's caller wants beyond clearing."""
+
+    reclaim_pt: bool = False
+    """Free tables that the zap leaves empty."""
+    drop_markers: bool = False
+    """Clear markers and guards too, because the VMA goes (ZAP_FLAG_DROP_MARKER)."""
+
+
 async def madvise_dontneed(cpu: Cpu, start: int, end: int) -> int:
     """madvise(start, end - start, MADV_DONTNEED): 0, -EINVAL for a locked VMA, -ENOMEM if the range has holes."""
     await take_mmap_lock(cpu.id, cpu.mm, False)
@@ -129,13 +140,13 @@ async def zap_page_range_single(cpu: Cpu, vma: Vma, start: int, end: int) -> Non
     reclaim = cpu.config.kernel.pt_reclaim
     tlb = Gather(cpu)
     await tlb.begin()
-    await unmap_single_vma(tlb, vma, start, end, reclaim_pt=reclaim is PtReclaim.MERGED)
+    await unmap_single_vma(tlb, vma, start, end, ZapDetails(reclaim_pt=reclaim is PtReclaim.MERGED))
     if reclaim is PtReclaim.RFC:
         await try_to_reclaim_pgtables(tlb, vma, start, end)
     await tlb.finish()
 
 
-async def unmap_single_vma(tlb: Gather, vma: Vma, start: int, end: int, *, reclaim_pt: bool) -> None:
+async def unmap_single_vma(tlb: Gather, vma: Vma, start: int, end: int, details: ZapDetails) -> None:
     """unmap_page_range(): every PMD page in the range. hugetlb mappings have a zap of their own, without entries here."""
     if vma.kind == "hugetlb":
         return
@@ -144,11 +155,11 @@ async def unmap_single_vma(tlb: Gather, vma: Vma, start: int, end: int, *, recla
         after = addr_end(at, end, Level.PUD)
         upper = await ReadUpper(tlb.cpu.mm, at)
         if upper.pmd:
-            await zap_pmd_range(tlb, vma, upper.pmd, at, after, reclaim_pt)
+            await zap_pmd_range(tlb, vma, upper.pmd, at, after, details)
         at = after
 
 
-async def zap_pmd_range(tlb: Gather, vma: Vma, pmd_table: int, start: int, end: int, reclaim_pt: bool) -> None:
+async def zap_pmd_range(tlb: Gather, vma: Vma, pmd_table: int, start: int, end: int, details: ZapDetails) -> None:
     """Each 2 MiB step: a huge page is zapped whole or split first; a table is zapped until its part of the range is done."""
     at = start
     while at < end:
@@ -166,7 +177,7 @@ async def zap_pmd_range(tlb: Gather, vma: Vma, pmd_table: int, start: int, end: 
             at = after
             continue
         # A table, or what was huge until now: zap_pte_range looks again; what it leaves undone is visited once more.
-        at = await zap_pte_range(tlb, vma, pmd_table, at, after, reclaim_pt)
+        at = await zap_pte_range(tlb, vma, pmd_table, at, after, details)
         await CondResched(tlb.cpu.id)
 
 
@@ -174,31 +185,28 @@ async def zap_pmd_range(tlb: Gather, vma: Vma, pmd_table: int, start: int, end: 
 class _Zap:
     """What one visit of zap_pte_range keeps in local variables."""
 
+    details: ZapDetails
     any_skipped: bool = False
     """Some entry was kept or put back, in this or an earlier hold of the lock."""
     force_flush: bool = False
     stopped: bool = False
     rss: dict[str, int] = attrs.field(factory=dict)
-    cleared: int = 0
-    """Entries zapped so far."""
-    rescheduled: bool = False
-    """The injected need_resched was seen."""
 
     def count(self, kind: str) -> None:
         self.rss[kind] = self.rss.get(kind, 0) - 1
 
 
-async def zap_pte_range(tlb: Gather, vma: Vma, pmd_table: int, start: int, end: int, reclaim_pt: bool) -> int:
+async def zap_pte_range(tlb: Gather, vma: Vma, pmd_table: int, start: int, end: int, details: ZapDetails) -> int:
     """Zap the entries of one PTE page; returns how far it got (``end``, or less if there was no table or, before v6.14, a break).
 
-    With ``reclaim_pt`` it frees the table: at once if it held the pte lock from the first entry to the last and skipped none,
+    With ``details.reclaim_pt`` it frees the table: at once if it held the pte lock from first to last and skipped none,
     otherwise by a second look under both locks.
     """
     cpu = tlb.cpu
     kernel = cpu.config.kernel
-    can_reclaim = reclaim_pt and end - start >= PMD_SIZE
+    can_reclaim = details.reclaim_pt and end - start >= PMD_SIZE
     direct, pmdval, at = True, 0, start
-    zap = _Zap()
+    zap = _Zap(details)
     while True:
         mapped = await pte_offset_map_lock(cpu, pmd_table, at)
         if mapped is None:
@@ -238,25 +246,27 @@ async def _zap_entries(tlb: Gather, vma: Vma, mapped: Mapped, start: int, end: i
     base = align_down(start, PMD_SIZE)
     for slot, pte in await ScanTable(cpu.id, cpu.mm, mapped.table, start, end):
         va = base + (slot << PAGE_SHIFT)
-        if await _need_resched(cpu, zap):
+        if await _need_resched(tlb):
             zap.stopped = True
             return va
-        zap.cleared += 1
+        tlb.zapped += 1
         if await _zap_entry(tlb, vma, mapped.table, va, pte, zap):
             zap.stopped = zap.force_flush = True
             return va + PAGE_SIZE
     return end
 
 
-async def _need_resched(cpu: Cpu, zap: _Zap) -> bool:
+async def _need_resched(tlb: Gather) -> bool:
+    """need_resched() as the scenario injects it: after so many entries of this gather, once; or either answer at any entry."""
+    cpu = tlb.cpu
     after = cpu.need_resched.get(cpu.op)
     if after is None:
         return False
     if after < 0:
         return bool((await AnyOf(NeedResched(cpu.id, False), NeedResched(cpu.id, True)))[1])
-    if zap.cleared != after or zap.rescheduled:
+    if tlb.zapped != after or tlb.rescheduled:
         return False
-    zap.rescheduled = True
+    tlb.rescheduled = True
     return await NeedResched(cpu.id, True)
 
 
@@ -265,7 +275,7 @@ async def _zap_entry(tlb: Gather, vma: Vma, table: int, va: int, pte: int, zap: 
     cpu = tlb.cpu
     file = not vma.anon
     if not pte & PRESENT:
-        if pte & GUARD or (pte & MARKER and file):
+        if (pte & GUARD or (pte & MARKER and file)) and not zap.details.drop_markers:
             zap.any_skipped = True
             return False
         await WriteEntry("pte_clear", cpu.id, cpu.mm, Level.PTE, va, table, 0)
@@ -274,7 +284,7 @@ async def _zap_entry(tlb: Gather, vma: Vma, table: int, va: int, pte: int, zap: 
         return False
     old = await ptep_get_and_clear(cpu, table, va)
     tlb.record_pte(va)
-    if vma.uffd_wp and file and pte & UFFD_WP:
+    if vma.uffd_wp and file and pte & UFFD_WP and not zap.details.drop_markers:
         # zap_install_uffd_wp_if_needed(): the write protection must survive, so a marker takes the entry's place.
         await WriteEntry("pte_set", cpu.id, cpu.mm, Level.PTE, va, table, MARKER)
         zap.any_skipped = True

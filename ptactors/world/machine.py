@@ -215,7 +215,7 @@ class Machine:
             process=given.process if self._has_thread(number) else "",
             calls=flatten(self._programs[number]),
             awaited=frozenset(self._awaited(number)),
-            wake=given.state != "user",
+            away=given.state != "user",
             orphans=tuple(p for p in scenario.processes if p not in threads) if number == 0 else (),
         )
         life.actor = Actor(id=number, name=f"cpu{number}", coroutine=life.run(), gate=in_irq(number), program=True)

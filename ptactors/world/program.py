@@ -9,7 +9,7 @@ import attrs
 from ptactors.engine.actor import Actor
 from ptactors.hardware.cpu import Cpu
 from ptactors.kernel.rcu import IDLE, KERNEL, SetMode
-from ptactors.kernel.syscall import EnterSyscall, ExitSyscall, finished, op_switch
+from ptactors.kernel.syscall import KTHREAD, EnterSyscall, ExitSyscall, finished, op_switch
 from ptactors.kernel.table import OPERATIONS
 from ptactors.kernel.unmap import exit_mm
 from ptactors.model.event import OpBegin, OpEnd, Register
@@ -114,8 +114,8 @@ class Life:
     calls: Iterator[BoundCall]
     awaited: frozenset[str]
     """Labels of this CPU that somebody waits for."""
-    wake: bool
-    """Whether the CPU begins lazy, idle or elsewhere and must first switch to its process."""
+    away: bool
+    """Whether the CPU runs a kernel thread or idles, and must switch to its process before it does anything for it."""
     orphans: tuple[str, ...]
     """Processes without threads, which this CPU ends."""
     actor: Actor | None = None
@@ -123,12 +123,13 @@ class Life:
 
     async def run(self) -> None:
         """Everything, from the first operation to the exit."""
-        first = True
         for call in self.calls:
-            if first and self.wake and call.operation != "switch":
-                await op_switch(self.cpu, self.process)
-            first = False
+            if self.away and call.operation not in ("switch", "wait"):
+                await op_switch(self.cpu, self.cpu.mm)
+                self.away = False
             await self._operation(call)
+            if call.operation == "switch":
+                self.away = call.arguments[0] in (KTHREAD, IDLE)
         await AwaitExit(self.cpu.id)
         if self.process:
             await self._exit(self.process)

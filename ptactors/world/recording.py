@@ -32,7 +32,8 @@ class Recording:
         self.functions[state.step] = actor.where()
         reads, writes = step.touches(state)
         latest = 0
-        for key in (*step.waits(), *reads, *writes):
+        gate = (actor.gate,) if actor.gate else ()
+        for key in (*gate, *step.waits(), *reads, *writes):
             at, by = self._written.get(key, (0, -1))
             if by != actor.id and at > latest:
                 latest = at
