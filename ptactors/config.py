@@ -79,8 +79,9 @@ class FrameReuse(enum.Enum):
     FRESH = "fresh"
 
 
-def _knob(default: Any, effect: str, counterpart: str, source: str) -> Any:
-    return attrs.field(default=default, metadata={"effect": effect, "counterpart": counterpart, "source": source})
+def _knob(default: Any, effect: str, counterpart: str, source: str, *, least: int = 0) -> Any:
+    story = {"effect": effect, "counterpart": counterpart, "source": source, "least": least}
+    return attrs.field(default=default, metadata=story)
 
 
 @attrs.frozen(kw_only=True)
@@ -248,12 +249,14 @@ class Kernel:
     flush_ceiling: int = _knob(
         33, "up to so many pages are invalidated one by one", "tlb_single_page_flush_ceiling", "arch/x86/mm/tlb.c"
     )
-    gather_bundle: int = _knob(8, "pages the gather holds on the stack", "MMU_GATHER_BUNDLE", "include/asm-generic/tlb.h")
-    gather_batch: int = _knob(510, "pages in one more page batch", "MAX_GATHER_BATCH", "include/asm-generic/tlb.h")
+    gather_bundle: int = _knob(
+        8, "pages the gather holds on the stack", "MMU_GATHER_BUNDLE", "include/asm-generic/tlb.h", least=2
+    )
+    gather_batch: int = _knob(510, "pages in one more page batch", "MAX_GATHER_BATCH", "include/asm-generic/tlb.h", least=2)
     gather_batch_count: int = _knob(
         19, "how many more page batches a gather opens", "MAX_GATHER_BATCH_COUNT", "include/asm-generic/tlb.h"
     )
-    table_batch: int = _knob(509, "tables in one table batch", "MAX_TABLE_BATCH", "include/asm-generic/tlb.h")
+    table_batch: int = _knob(509, "tables in one table batch", "MAX_TABLE_BATCH", "include/asm-generic/tlb.h", least=1)
     huge_zero_page: bool = _knob(
         True,
         "a read fault on an empty pmd maps the huge zero page where THP is allowed",
@@ -273,7 +276,7 @@ class Kernel:
 class Machine:
     """What the kernel runs on."""
 
-    cpus: int = _knob(2, "number of CPUs", "nr_cpu_ids", "scenario")
+    cpus: int = _knob(2, "number of CPUs", "nr_cpu_ids", "scenario", least=1)
     tce: bool = _knob(
         False,
         "INVLPG drops only the upper-level entries on the path to the address (off: all of the PCID)",
@@ -298,8 +301,10 @@ class Machine:
     )
     thp: Thp = _knob(Thp.NEVER, "where page faults may map huge pages", "transparent_hugepage/enabled", "mm/huge_memory.c")
     khugepaged: bool = _knob(False, "reserved: khugepaged is not modelled yet and may only be off", "khugepaged", "-")
-    tlb_entries: int = _knob(256, "capacity of one CPU's TLB; the oldest entry is evicted", "-", "SDM 4.10.2.2 allows any")
-    psc_entries: int = _knob(32, "capacity of one CPU's paging-structure caches", "-", "SDM 4.10.3 allows any")
+    tlb_entries: int = _knob(
+        256, "capacity of one CPU's TLB; the oldest entry is evicted", "-", "SDM 4.10.2.2 allows any", least=1
+    )
+    psc_entries: int = _knob(32, "capacity of one CPU's paging-structure caches", "-", "SDM 4.10.3 allows any", least=1)
     frame_reuse: FrameReuse = _knob(
         FrameReuse.LIFO,
         "which free frame is handed out first: the last freed on this CPU, or a new one",
@@ -408,10 +413,10 @@ def parse_knob(name: str, value: object) -> Any:
         if isinstance(value, bool):
             raise ValueError
         number = int(value, 0) if isinstance(value, str) else int(value)  # type: ignore[call-overload]
-        if number < 0 or (number != value and not isinstance(value, str)):
+        if number < field.metadata["least"] or (number != value and not isinstance(value, str)):
             raise ValueError
     except (TypeError, ValueError):
-        raise UsageError(f"knob {name}: expected a non-negative integer, not {value!r}") from None
+        raise UsageError(f"knob {name}: expected an integer of at least {field.metadata['least']}, not {value!r}") from None
     return number
 
 
