@@ -12,8 +12,19 @@ FAIL = '[fault]\npage_batch_alloc = "fail"\ntable_batch_alloc = "fail"\n'
 FEW = {f"A+{n:#x}000": f"v{n}" for n in (0, 3, 4, 5)}
 LAZY = '[cpu.2]\nstate = "lazy"\ntlb = ["A+0x3000"]\npsc = ["A"]\n'
 SPECULATE = 'speculate = { cpu1 = ["A+0x3000", "A+0x5000"], cpu0 = ["A+0x3000"] }\nspeculative_fills = 2\n'
-FILE = vma("A", kind="file-private", entries={"A": "cow:mine", "A+4K": "file:12", "A+8K": "file-dirty:13", "A+12K": "marker-uffd-wp",
-                                              "A+16K": "swap", "A+20K": "guard"}, uffd_wp=True)  # fmt: skip
+FILE = vma(
+    "A",
+    kind="file-private",
+    uffd_wp=True,
+    entries={
+        "A": "cow:mine",
+        "A+4K": "file:12",
+        "A+8K": "file-dirty:13",
+        "A+12K": "marker-uffd-wp",
+        "A+16K": "swap",
+        "A+20K": "guard",
+    },
+)
 SHARED = vma("A", kind="memfd", entries={"A": "file:1", "A+4K": "file-dirty:2"})
 ODD = vma("A", entries={"A": "zero", "A+4K": "swap", "A+8K": "guard"}, populate={"A+0x3000": "old"})
 
@@ -22,7 +33,7 @@ CASES: dict[str, str] = {
     "race-thp": text(*RACE, machine='thp = "always"'),
     "race-thp-maybe": text(*RACE, machine='thp = "always"', rest=MAYBE, vmas=vma(populate=FEW)),
     "race-fail": text(*RACE, "walk A+0x3000 times 3 -> w", rest=FAIL),
-    "race-batch-of-two": text(*RACE, machine="", rest=FAIL, vmas=vma(populate=FEW) ).replace(
+    "race-batch-of-two": text(*RACE, machine="", rest=FAIL, vmas=vma(populate=FEW)).replace(
         "[vma.A]", "[kernel]\ngather_bundle = 2\ngather_batch = 3\ntable_batch = 1\n[vma.A]", 1
     ),
     "late-callbacks": text(*RACE, "gup_fast A+0x3000 -> g", rest='[fault]\nrcu_callbacks = "late"\n'),
@@ -40,16 +51,22 @@ CASES: dict[str, str] = {
         ("walk A+0x3000 times 3 -> w", "gup_fast A+0x3000 -> g", "gup_fast A+0x5000 -> h"),
     ),
     "gup-huge": text(
-        ("madvise A DONTNEED", "write A = 1"), ("gup_fast A+0x3000 -> g", "cond_resched"), machine='thp = "always"',
+        ("madvise A DONTNEED", "write A = 1"),
+        ("gup_fast A+0x3000 -> g", "cond_resched"),
+        machine='thp = "always"',
         vmas=vma(huge_pages={"A": "big"}),
     ),
     "partial-huge": text(
-        "madvise A+0x3000 8K DONTNEED", ("write A+0x3000 = 5", "read A+0x9000 -> r", "write A+0x9000 = 6"),
-        machine='thp = "always"', vmas=vma(huge_pages={"A": "big"}),
+        "madvise A+0x3000 8K DONTNEED",
+        ("write A+0x3000 = 5", "read A+0x9000 -> r", "write A+0x9000 = 6"),
+        machine='thp = "always"',
+        vmas=vma(huge_pages={"A": "big"}),
     ),
     "huge-zero": text(
-        ("read A -> r0", "madvise A+0x3000 4K DONTNEED", "madvise A DONTNEED"), ("read A+0x3000 -> r0", "write A+0x5000 = 5"),
-        machine='thp = "always"', vmas=vma(),
+        ("read A -> r0", "madvise A+0x3000 4K DONTNEED", "madvise A DONTNEED"),
+        ("read A+0x3000 -> r0", "write A+0x5000 = 5"),
+        machine='thp = "always"',
+        vmas=vma(),
     ),
     "small-zero": text(("read A -> r0", "write A = 1"), ("read A -> r0", "write A = 2", "read A -> r1"), vmas=vma()),
     "read-only": text("write A+0x3000 = 1", "read A+0x3000 -> r", vmas=vma(writable=False, populate={"A+0x3000": "old"})),
@@ -62,8 +79,10 @@ CASES: dict[str, str] = {
         vmas="[process.P1]\n[process.P2]\n" + vma(process="P1", populate={"A+0x3000": "old"}) + vma("C", A, process="P2"),
     ),
     "no-pcid": text(
-        ("write A = 1", "switch P2", "write C = 3", "switch P1", "madvise A DONTNEED"), ("write A = 2", "switch kthread"),
-        machine="pcid = false", vmas="[process.P1]\n[process.P2]\n" + vma(process="P1") + vma("C", A + (1 << 30), process="P2"),
+        ("write A = 1", "switch P2", "write C = 3", "switch P1", "madvise A DONTNEED"),
+        ("write A = 2", "switch kthread"),
+        machine="pcid = false",
+        vmas="[process.P1]\n[process.P2]\n" + vma(process="P1") + vma("C", A + (1 << 30), process="P2"),
     ),
     "wait": text(("write A = 1", "Z: madvise A DONTNEED"), ("wait cpu0:Z", "read A -> r", "cond_resched")),
     "file": text("madvise A DONTNEED", ("read A+4K -> r", "walk A+8K -> w", "write A+8K = 9"), vmas=FILE),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from ptactors.engine.baton import Baton
@@ -112,18 +112,6 @@ def steps_of(outcome: Outcome, kind: type, /, **fields: Any) -> list[int]:
     return [s for s, _, e in outcome.records if type(e) is kind and all(getattr(e, k) == v for k, v in fields.items())]
 
 
-def during(outcome: Outcome, label: str) -> Outcome:
-    """The same outcome with only the records of the operation that has this label (CPU-side records: from its begin to its end)."""
-    import attrs
-
-    from ptactors.model.event import OpBegin, OpEnd
-
-    assert outcome.records is not None
-    first = next(s for s, _, e in outcome.records if type(e) is OpBegin and e.label == label)
-    last = next(s for s, _, e in outcome.records if type(e) is OpEnd and e.label == label)
-    return attrs.evolve(outcome, records=tuple(r for r in outcome.records if first <= r[0] <= last))
-
-
 def hazards(outcome: Outcome) -> list[str]:
     """Names of what was found."""
     return [finding.hazard for finding in outcome.findings]
@@ -132,11 +120,3 @@ def hazards(outcome: Outcome) -> list[str]:
 def registers(outcome: Outcome) -> dict[str, int | str]:
     """The final state by name."""
     return dict(outcome.final)
-
-
-def statuses(outcomes: Iterable[Outcome]) -> dict[str, int]:
-    """How often each status came."""
-    counts: dict[str, int] = {}
-    for outcome in outcomes:
-        counts[outcome.status] = counts.get(outcome.status, 0) + 1
-    return counts

@@ -1,11 +1,11 @@
-"""The machine without an operating system: caches and what drops from them, walks and what cuts them, interrupts and their order."""
+"""The machine without an operating system: caches, what drops from them, walks, what cuts them, memory."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from small_machines import A, events, machine, run, text, vma
+from small_machines import A, events, run, text, vma
 
 from ptactors.config import resolve
 from ptactors.engine import host_direct
@@ -13,38 +13,29 @@ from ptactors.engine.actor import Actor
 from ptactors.engine.baton import Baton
 from ptactors.engine.strategy.random import Random
 from ptactors.hardware.cpu import SIGSEGV, Cpu, access, speculative_walker
-from ptactors.hardware.interrupt import (
-    IrqRestore,
-    IrqSave,
-    Message,
-    SendIpi,
-    TakeInterrupt,
-    WaitIpi,
-    bus,
-    call_function_and_wait,
-    in_irq,
-    interrupts,
-    ipi_bus,
-    pending,
-)
 from ptactors.hardware.memory import (
     HUGE_PFN,
-    POISON,
-    ZERO,
     Frame,
     Token,
-    alloc_frame,
     data,
     entry,
     frame,
-    free_frame,
-    get_frame,
-    head,
-    put_frame,
 )
-from ptactors.hardware.tlb import Cr3, FlushAsid, Invlpg, Translation, WriteCr3, cr3, fill_psc, fill_tlb, lookup, psc, tlb, walking
+from ptactors.hardware.tlb import (
+    Cr3,
+    FlushAsid,
+    Invlpg,
+    Translation,
+    WriteCr3,
+    cr3,
+    fill_psc,
+    fill_tlb,
+    lookup,
+    psc,
+    tlb,
+    walking,
+)
 from ptactors.hardware.walker import CUT, DOWN, FAULT, FILLED, HIT, MISS, Access, Speculate, WalkLoad
-from ptactors.kernel.lock import SpinLock, SpinUnlock
 from ptactors.model import event as ev
 from ptactors.model.paging import (
     ACCESSED,
@@ -266,14 +257,15 @@ def test_erratum_383_is_a_machine_check() -> None:
 
 def cached(made: State) -> tuple[set[int], set[tuple[int, int]]]:
     """Addresses of the translations of asid 1, and (level, address) of its upper-level entries."""
-    return ({va for asid, _, va in made.read(tlb(0)) if asid == 1}, {(lvl, va) for asid, lvl, va in made.read(psc(0)) if asid == 1})
+    return (
+        {va for asid, _, va in made.read(tlb(0)) if asid == 1},
+        {(lvl, va) for asid, lvl, va in made.read(psc(0)) if asid == 1},
+    )
 
 
 NEXT_2M, NEXT_1G, FAR = A + PMD_SIZE, A + PUD_SIZE, A + (1 << 39)
 UPPER = {
-    (lvl, align_down(va, size))
-    for va in (A, NEXT_2M, NEXT_1G, FAR)
-    for lvl, size in ((1, PMD_SIZE), (2, PUD_SIZE), (3, 1 << 39))
+    (lvl, align_down(va, size)) for va in (A, NEXT_2M, NEXT_1G, FAR) for lvl, size in ((1, PMD_SIZE), (2, PUD_SIZE), (3, 1 << 39))
 }
 
 
@@ -310,7 +302,10 @@ def test_what_an_invalidation_drops(hardware: str, step: Step[None], gone: set[i
     before = {key for key in made.read(tlb(0)) if key[0] == 2}, {key for key in made.read(psc(0)) if key[0] == 2}
     step.apply(made)
     assert cached(made) == (ALL - gone, UPPER - upper_gone)
-    assert before == ({k for k in made.read(tlb(0)) if k[0] == 2}, {k for k in made.read(psc(0)) if k[0] == 2})  # other PCIDs stay
+    assert before == (
+        {k for k in made.read(tlb(0)) if k[0] == 2},
+        {k for k in made.read(psc(0)) if k[0] == 2},
+    )  # other PCIDs stay
 
 
 @pytest.mark.parametrize(("at", "hit"), [(A, True), (A + 0x5000, True), (A + PMD_SIZE - PAGE_SIZE, True), (NEXT_2M, False)])
@@ -323,13 +318,20 @@ def test_an_invalidation_of_any_page_drops_the_2m_translation_around_it(at: int,
 
 @pytest.mark.parametrize(
     ("pcid", "noflush", "left"),
-    [(True, True, {1: ALL, 2: ALL}), (True, False, {1: ALL, 2: set()}), (False, True, {1: set(), 2: set()}), (False, False, {1: set(), 2: set()})],
-)  # fmt: skip
+    [
+        (True, True, {1: ALL, 2: ALL}),
+        (True, False, {1: ALL, 2: set()}),
+        (False, True, {1: set(), 2: set()}),
+        (False, False, {1: set(), 2: set()}),
+    ],
+)
 def test_what_a_move_to_cr3_drops(pcid: bool, noflush: bool, left: dict[int, set[int]]) -> None:
     made = full_caches(pcid=pcid)
     WriteCr3(0, "Q", PGD, 2, noflush).apply(made)
     assert {asid: {va for a, _, va in made.read(tlb(0)) if a == asid} for asid in (1, 2)} == left
-    assert {asid: bool([k for k in made.read(psc(0)) if k[0] == asid]) for asid in (1, 2)} == {a: bool(v) for a, v in left.items()}
+    assert {asid: bool([k for k in made.read(psc(0)) if k[0] == asid]) for asid in (1, 2)} == {
+        a: bool(v) for a, v in left.items()
+    }
 
 
 def test_a_full_tlb_evicts_its_oldest() -> None:
@@ -346,7 +348,12 @@ def test_a_full_tlb_evicts_its_oldest() -> None:
 
 # -- walks that are cut (H10) ---------------------------------------------------------------------------------------------
 
-CUTS = [Invlpg(0, NEXT_1G, NEXT_1G + PAGE_SIZE, 12), FlushAsid(0), WriteCr3(0, "P", PGD, 1, True), WriteCr3(0, "Q", PGD, 2, False)]
+CUTS = [
+    Invlpg(0, NEXT_1G, NEXT_1G + PAGE_SIZE, 12),
+    FlushAsid(0),
+    WriteCr3(0, "P", PGD, 1, True),
+    WriteCr3(0, "Q", PGD, 2, False),
+]
 
 
 @pytest.mark.parametrize("cut", CUTS, ids=lambda s: s.name())
@@ -452,8 +459,12 @@ def test_the_number_of_speculative_fills_is_bounded() -> None:
 def test_a_lazy_cpu_fills_speculatively() -> None:
     """The kernel thread makes no access; the borrowed tables are walked all the same."""
     source = text(
-        "write A = 1", "", machine='speculate = { cpu1 = ["A+0x3000"] }', rest='[cpu.1]\nstate = "lazy"\n', vmas=vma(populate={"A+0x3000": 7})
-    )  # fmt: skip
+        "write A = 1",
+        "",
+        machine='speculate = { cpu1 = ["A+0x3000"] }',
+        rest='[cpu.1]\nstate = "lazy"\n',
+        vmas=vma(populate={"A+0x3000": 7}),
+    )
     fills = [e for seed in range(20) for e in events(run(source, seed), ev.TlbFill, cpu=1, speculative=True)]
     assert fills
     assert {e.va for e in fills} == {A + 0x3000}
@@ -463,218 +474,3 @@ def test_a_speculating_cpu_need_not_speculate() -> None:
     source = text("write A = 1", machine='speculate = { cpu0 = ["A+0x3000"] }', vmas=vma(populate={"A+0x3000": 7}))
     counts = {len(events(run(source, seed), ev.TlbFill, speculative=True)) for seed in range(30)}
     assert counts == {0, 1}
-
-
-# -- interrupts -----------------------------------------------------------------------------------------------------------
-
-
-async def handler(cpu: int, info: tuple[Any, ...]) -> None:
-    """Nothing to do."""
-
-
-def sender(cpu: int, *messages: tuple[tuple[int, ...], str]) -> Any:
-    async def life() -> None:
-        for targets, func in messages:
-            await SendIpi(cpu, targets, func, ())
-
-    return life()
-
-
-def arrivals(seed: int) -> list[ev.IpiArrive]:
-    made = State(resolve(cpus=3))
-    made.ring = []
-    lives = (sender(0, ((1, 2), "first"), ((1, 2), "second"), ((1, 2), "third")), ipi_bus(3))
-    host_direct.run(hosted(made, Random(seed), *lives))
-    assert {cpu: [m.func for m in made.read(pending(cpu))] for cpu in (1, 2)} == {1: ["first", "second", "third"]} | {
-        2: ["first", "second", "third"]
-    }
-    return [e for _, _, e in made.ring if type(e) is ev.IpiArrive]
-
-
-def test_the_bus_reorders_across_targets_but_never_within_one() -> None:
-    orders = {tuple((e.cpu, e.func) for e in arrivals(seed)) for seed in range(60)}
-    assert len(orders) > 5
-    for order in orders:
-        for cpu in (1, 2):
-            assert [func for at, func in order if at == cpu] == ["first", "second", "third"]
-    position = [order.index((1, "second")) - order.index((2, "first")) for order in orders]
-    assert min(position) < 0 < max(position)  # one target is a whole message ahead of the other, either way
-
-
-def test_an_interrupt_stays_pending_while_interrupts_are_disabled() -> None:
-    made = State(resolve())
-    IrqSave(1).apply(made)
-    made.write(pending(1), (Message(0, "f", ()),))
-    take = TakeInterrupt(1)
-    assert not take.ready(made)
-    IrqRestore(1).apply(made)
-    assert take.ready(made)
-    assert take.apply(made) == Message(0, "f", ())
-    assert made.read(in_irq(1))
-    assert not take.ready(made)
-
-
-def rounds(seed: int, program: Any, *, gate: bool = True) -> State:
-    """CPU 0 interrupts CPU 1, which runs ``program`` meanwhile."""
-    made = State(resolve())
-    made.ring = []
-
-    async def caller() -> None:
-        await call_function_and_wait(0, (1,), "f", (), None)
-
-    lives = (caller(), program(), ipi_bus(2), interrupts(1, {"f": handler}))
-    baton = hosted(made, Random(seed), *lives, gates={1: in_irq(1)} if gate else {})
-    host_direct.run(baton)
-    assert baton.actors[0].done, "the sender waits for ever"
-    return made
-
-
-def test_a_program_stands_still_while_its_handler_runs() -> None:
-    async def program() -> None:
-        for _ in range(8):
-            await IrqSave(1)
-            await IrqRestore(1)
-
-    for seed in range(40):
-        made = rounds(seed, program)
-        inside = False
-        for _, actor, event in made.ring or ():
-            if type(event) is ev.CsdEnter:
-                inside = True
-            elif type(event) is ev.CsdExit:
-                inside = False
-            assert not (inside and actor == 1), "the program moved inside its own interrupt"
-
-
-def test_an_interrupt_is_never_taken_inside_a_region_with_interrupts_off() -> None:
-    async def program() -> None:
-        for _ in range(8):
-            await IrqSave(1)
-            await IrqRestore(1)
-
-    for seed in range(40):
-        off = False
-        for _, _, event in rounds(seed, program).ring or ():
-            if type(event) is ev.IrqsOff:
-                off = True
-            elif type(event) is ev.IrqsOn:
-                off = False
-            assert not (off and type(event) is ev.CsdEnter)
-
-
-def test_an_interrupt_is_taken_while_the_cpu_spins_on_a_lock() -> None:
-    """CPU 0 holds the lock and waits for the acknowledgement of CPU 1, which spins on it: no deadlock."""
-    lock = ("pte", 5)
-
-    async def holder() -> None:
-        await SpinLock(0, lock)
-        await call_function_and_wait(0, (1,), "f", (), None)
-        await SpinUnlock(0, lock)
-
-    async def spinner() -> None:
-        await SpinLock(1, lock)
-        await SpinUnlock(1, lock)
-
-    for seed in range(20):
-        made = State(resolve())
-        baton = hosted(
-            made, Random(seed), holder(), spinner(), ipi_bus(2), interrupts(1, {"f": handler}), gates={0: in_irq(0), 1: in_irq(1)}
-        )
-        host_direct.run(baton)
-        assert baton.actors[0].done
-        assert baton.actors[1].done
-
-
-def test_spinning_with_interrupts_off_on_that_lock_is_a_deadlock() -> None:
-    lock = ("pte", 5)
-
-    async def holder() -> None:
-        await SpinLock(0, lock)
-        await call_function_and_wait(0, (1,), "f", (), None)
-        await SpinUnlock(0, lock)
-
-    async def spinner() -> None:
-        await IrqSave(1)
-        await SpinLock(1, lock)
-        await SpinUnlock(1, lock)
-        await IrqRestore(1)
-
-    ends = set()
-    for seed in range(40):
-        baton = hosted(State(resolve()), Random(seed), holder(), spinner(), ipi_bus(2), interrupts(1, {"f": handler}))
-        host_direct.run(baton)
-        ends.add(baton.actors[0].done)
-    assert ends == {True, False}
-
-
-def test_the_sender_waits_for_every_target() -> None:
-    made = State(resolve(cpus=3))
-    SendIpi(0, (1, 2), "f", ()).apply(made)
-    assert not WaitIpi(0).ready(made)
-    assert [len(made.read(bus(cpu))) for cpu in (0, 1, 2)] == [0, 1, 1]
-    lives = (ipi_bus(3), interrupts(1, {"f": handler}))
-    host_direct.run(hosted(made, Random(0), *lives))
-    assert not WaitIpi(0).ready(made)
-    host_direct.run(hosted(made, Random(0), interrupts(2, {"f": handler})))
-    assert WaitIpi(0).ready(made)
-
-
-# -- memory ---------------------------------------------------------------------------------------------------------------
-
-
-def test_a_reused_frame_has_a_new_generation_and_a_freed_one_keeps_its_old() -> None:
-    made = State(resolve())
-    pfn = alloc_frame(made, 0, "anon", 0, "P")
-    assert made.read(frame(pfn)) == Frame("anon", 1, 0, 1)
-    made.write(data(pfn), Token("x", "s"))
-    free_frame(made, 0, pfn)
-    assert made.read(frame(pfn)) == Frame("free", 1, 0, 0)
-    assert alloc_frame(made, 0, "pte", 0, "P") == pfn
-    assert made.read(frame(pfn)) == Frame("pte", 2, 0, 1)
-    assert made.read(data(pfn)) == ZERO
-
-
-@pytest.mark.parametrize(("reuse", "same"), [("lifo", True), ("fresh", False)])
-@pytest.mark.parametrize("order", [0, 9])
-def test_which_frame_is_handed_out_first(reuse: str, same: bool, order: int) -> None:
-    from ptactors.config import FrameReuse
-
-    made = State(resolve(frame_reuse=FrameReuse(reuse)))
-    first = alloc_frame(made, 0, "anon", order, "P")
-    free_frame(made, 0, first)
-    assert (alloc_frame(made, 0, "anon", order, "P") == first) == same
-    assert alloc_frame(made, 1, "anon", order, "P") != first
-
-
-def test_references_keep_a_frame_and_the_head_stands_for_a_huge_page() -> None:
-    made = State(resolve())
-    pfn = alloc_frame(made, 0, "anon", 9, "P")
-    assert head(pfn + 511) == pfn
-    get_frame(made, 0, pfn + 3, "gup")
-    put_frame(made, 0, pfn + 7, "zap")
-    assert made.read(frame(pfn)).refs == 1
-    put_frame(made, 0, pfn, "unpin")
-    assert made.read(frame(pfn)).kind == "free"
-
-
-def test_a_freed_table_holds_no_entries_and_a_freed_page_reads_as_poison() -> None:
-    made = state()
-    map_page(made)
-    walked(made, A, True)
-    free_frame(made, 0, PAGE)
-    assert Access(0, A, None, "r").apply(made).value == POISON.value
-    Access(0, A, Token(5, "t"), "w").apply(made)  # a stray store through the stale translation is told but changes nothing
-    assert told(made, ev.MemWrite)[-1].pfn == PAGE
-    assert made.read(data(PAGE)) == ZERO
-    free_frame(made, 0, PTE)
-    assert made.read(entry(PTE, index(A, Level.PTE))) == 0
-    assert PTE not in made.occupied
-
-
-def test_the_machine_is_assembled_with_what_the_scenario_says_is_cached() -> None:
-    made = machine(text("", "", rest='[cpu.1]\ntlb = ["A+0x3000"]\npsc = ["A+0x4000"]\n').replace("[cpu.0]\ndo = '''\n\n'''\n", ""))
-    small, large = lookup(made.state, 1, A + 0x3000)
-    assert (small is not None, large) == (True, None)
-    assert {level for _, level, _ in made.state.read(psc(1))} == {1, 2, 3}
-    assert lookup(made.state, 0, A + 0x3000) == (None, None)
-    made.baton.close()

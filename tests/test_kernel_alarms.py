@@ -33,7 +33,19 @@ def left_over(made: Machine) -> dict[Any, Any]:
     """What of a process is still there: counters that are not zero, frames that are not free, TLB flushes that are owed."""
     kept = {}
     for key, value in made.state.cells.items():
-        if key[0] in ("rss", "pgtables", "gathers", "deposits", "callbacks", "bus", "pending", "acks", "lock", "preempt", "rcu_depth"):
+        if key[0] in (
+            "rss",
+            "pgtables",
+            "gathers",
+            "deposits",
+            "callbacks",
+            "bus",
+            "pending",
+            "acks",
+            "lock",
+            "preempt",
+            "rcu_depth",
+        ):
             kept[key] = value
         if key[0] == "frame" and isinstance(value, Frame) and value.kind not in ("free", "zero", "pgd", "file"):
             kept[key] = value
@@ -120,8 +132,6 @@ def test_no_alarm_in_a_long_hunt(preset: str) -> None:
         look(source, seed, preset, strategy)
 
     check()
-
-
 
 
 @pytest.mark.parametrize("name", CASES)

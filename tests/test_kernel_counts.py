@@ -19,10 +19,16 @@ def pages(count: int, *, at: str = "A", value: object = 1) -> dict[str, object]:
     return {f"{at} {count * 4 * KB:#x}": value}
 
 
-def zapped(count: int, *, record: bool = False, preset: str = "before", peer: str = "", span: str = "", **knobs: object) -> Outcome:
+def zapped(
+    count: int, *, record: bool = False, preset: str = "before", peer: str = "", span: str = "", **knobs: object
+) -> Outcome:
     """One madvise over ``count`` populated pages."""
     size = f"{-(-count // 512) * 2}M"
-    source = text((f"Z: madvise A {span or hex(count * 4 * KB)} DONTNEED",), *([peer] if peer else []), vmas=vma(size=size, populate=pages(count)))
+    source = text(
+        (f"Z: madvise A {span or hex(count * 4 * KB)} DONTNEED",),
+        *([peer] if peer else []),
+        vmas=vma(size=size, populate=pages(count)),
+    )
     return run(source, preset=preset, record=record, **knobs)
 
 
@@ -32,7 +38,7 @@ def zapped(count: int, *, record: bool = False, preset: str = "before", peer: st
 @pytest.mark.parametrize(("count", "flushed"), [(1, 1), (2, 2), (33, 33), (34, -1), (512, -1)])
 def test_up_to_33_pages_are_invalidated_one_by_one(count: int, flushed: int) -> None:
     done = zapped(count, record=True)
-    assert [e.pages for e in events(done, ev.TlbFlush, reason="gather")][0] == flushed
+    assert next(e.pages for e in events(done, ev.TlbFlush, reason="gather")) == flushed
     kinds = [e.kind for e in events(done, ev.TlbInvalidate, cpu=0) if e.kind in ("invlpg", "cr3")]
     assert kinds[: flushed if flushed > 0 else 1] == (["invlpg"] * flushed if flushed > 0 else ["cr3"])
 
@@ -47,7 +53,7 @@ def test_holes_count_too() -> None:
     source = text("madvise A DONTNEED", vmas=vma(populate={"A+4K": 1, f"A+{34 * 4}K": 2}))
     assert events(run(source, preset="before"), ev.TlbFlush)[0].pages == -1
     near = text("madvise A DONTNEED", vmas=vma(populate={"A+4K": 1, f"A+{33 * 4}K": 2}))
-    assert [(e.start - A, e.end - A) for e in events(run(near, preset="before"), ev.TlbFlush)][0] == (4 * KB, 34 * 4 * KB)
+    assert next((e.start - A, e.end - A) for e in events(run(near, preset="before"), ev.TlbFlush)) == (4 * KB, 34 * 4 * KB)
 
 
 def test_nothing_cleared_nothing_flushed() -> None:
@@ -91,7 +97,9 @@ def _freed_between_flushes(done: Outcome) -> list[list[int]]:
 
 @pytest.mark.parametrize(("tables", "flushes", "calls"), [(1, 1, 1), (509, 1, 1), (510, 2, 2), (1018, 2, 2), (1019, 3, 3)])
 def test_a_table_batch_holds_509(tables: int, flushes: int, calls: int) -> None:
-    source = text("madvise A DONTNEED", vmas=vma(at=0x7F00_0000_0000, size=f"{tables * 2}M", tables=[f"A+{n * 2}M" for n in range(tables)]))
+    source = text(
+        "madvise A DONTNEED", vmas=vma(at=0x7F00_0000_0000, size=f"{tables * 2}M", tables=[f"A+{n * 2}M" for n in range(tables)])
+    )
     done = run(source, preset="v6.14", record=False)
     assert done.metrics["tables_gathered"] == tables
     assert (done.metrics["flushes"], done.metrics["rcu_calls"]) == (flushes, calls)
@@ -124,7 +132,9 @@ def test_flushes_of_one_madvise_over_a_populated_range(preset: str, size: int, f
     ],
 )
 def test_what_first_touches_cost(touched: tuple[str, ...], kilobytes: int) -> None:
-    source = text([f"write {each.replace('512G', hex(1 << 39))} = 1" for each in touched], vmas=vma(at=0x7000_0000_0000, size="1024G"))
+    source = text(
+        [f"write {each.replace('512G', hex(1 << 39))} = 1" for each in touched], vmas=vma(at=0x7000_0000_0000, size="1024G")
+    )
     done = run(source)
     assert done.metrics["VmPTE_kB_end"] == kilobytes
     assert events(done, ev.PgtablesBytes)[-1].value == 0  # the exit gives all of it back
@@ -135,9 +145,7 @@ def test_a_huge_page_costs_its_deposit() -> None:
     assert done.metrics["VmPTE_kB_end"] == 12
 
 
-@pytest.mark.parametrize(
-    ("preset", "end"), [("before", 12), ("before-pv", 12), ("rfc-v1", 8), ("v6.14-rc1", 8), ("v6.14", 8)]
-)
+@pytest.mark.parametrize(("preset", "end"), [("before", 12), ("before-pv", 12), ("rfc-v1", 8), ("v6.14-rc1", 8), ("v6.14", 8)])
 def test_madvise_gives_the_pte_page_back_with_reclaim_only(preset: str, end: int) -> None:
     for seed in range(3):
         done = run(text(("write A = 1", "madvise A DONTNEED"), vmas=vma()), seed, preset=preset)
@@ -197,7 +205,9 @@ def test_a_lazy_cpu_is_interrupted_once_a_table_is_freed(preset: str, knobs: Map
 
 def test_a_cpu_that_runs_the_process_is_always_interrupted() -> None:
     for preset in ("before", "rfc-v1", "v6.14"):
-        assert run(text("madvise A 4K DONTNEED", "read A+8K -> r", vmas=vma(populate=pages(1))), preset=preset).metrics["ipis"] == 1
+        assert (
+            run(text("madvise A 4K DONTNEED", "read A+8K -> r", vmas=vma(populate=pages(1))), preset=preset).metrics["ipis"] == 1
+        )
 
 
 @pytest.mark.parametrize(
@@ -216,7 +226,7 @@ def test_what_one_table_costs_when_no_batch_page_can_be_had(table_free: str, ipi
         done = run(source, seed, preset="v6.14", table_free=table_free)
         numbers = {name: done.metrics[name] for name in ("ipis", "rcu_calls", "grace_periods", "flushes", "tables_gathered")}
         assert numbers == {"ipis": ipis, "rcu_calls": calls, "grace_periods": periods, "flushes": 1, "tables_gathered": 1}
-        how = [e.how for e in events(done, ev.GatherTable)][0]
+        how = next(e.how for e in events(done, ev.GatherTable))
         assert how == ("page batch" if table_free == "page-batch" else "single")
         assert done.findings == ()
 

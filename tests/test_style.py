@@ -128,7 +128,13 @@ def test_files_are_touched_in_few_rooms(path: Path) -> None:
         return
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call):
-            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            name = (
+                node.func.id
+                if isinstance(node.func, ast.Name)
+                else node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else ""
+            )
             assert name not in ("open", "read_text", "write_text", "read_bytes", "write_bytes", "mkdir", "unlink"), (
                 f"{place(path)}:{node.lineno} calls {name}"
             )
@@ -142,7 +148,9 @@ def test_nothing_depends_on_addresses_hashes_or_the_environment(path: Path) -> N
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             in_hash = node.func.id == "hash" and place(path) == "hardware/tlb.py"  # __hash__ of a dictionary, by content
-            assert node.func.id not in ("id", "hash", "input", "print") or in_hash, f"{place(path)}:{node.lineno} {node.func.id}()"
+            assert node.func.id not in ("id", "hash", "input", "print") or in_hash, (
+                f"{place(path)}:{node.lineno} {node.func.id}()"
+            )
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
             assert node.attr not in ("environ", "getenv", "urandom", "getpid"), f"{place(path)}:{node.lineno} os.{node.attr}"
 

@@ -31,7 +31,9 @@ def test_both_hosts_make_the_same_run_of_every_case(name: str) -> None:
 @pytest.mark.parametrize("strategy", ["random", "run-length"])
 def test_both_hosts_make_the_same_run_of_thirty_seeds(strategy: str) -> None:
     made = {
-        host: [run(CASES["race-thp-maybe"], seed, preset="rfc-v1", strategy=strategy, host=host, record=False) for seed in range(30)]
+        host: [
+            run(CASES["race-thp-maybe"], seed, preset="rfc-v1", strategy=strategy, host=host, record=False) for seed in range(30)
+        ]
         for host in ("trio", "direct")
     }
     assert [o.digest for o in made["trio"]] == [o.digest for o in made["direct"]]

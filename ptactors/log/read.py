@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import orjson
 
@@ -18,6 +18,7 @@ from ptactors.errors import PtactorsError
 from ptactors.log.codec import NOBODY, SCHEMA, FieldFault, decode
 from ptactors.model.state import Record
 
+T = TypeVar("T")
 _MAX_LINE = 1 << 24
 
 
@@ -77,11 +78,32 @@ class SavedLog:
         """As ``records``, each with the fields of its line (for ``cause``, ``fn`` and ``sym``)."""
         if self.state is LogState.FUTURE:
             return
-        with self.path.open("rb") as file:
-            yield from self._read(file)
-
-    def _read(self, file: BinaryIO) -> Iterator[tuple[Record, dict[str, Any]]]:
         ids = {name: i for i, name in enumerate(self.actors)} | {NOBODY: -1}
+
+        def make(fields: dict[str, Any]) -> tuple[Record, dict[str, Any]]:
+            return (int(fields["step"]), ids[fields["actor"]], decode(fields)), fields
+
+        with self.path.open("rb") as file:
+            yield from self._read(file, make)
+
+    def raw(self) -> Iterator[dict[str, Any]]:
+        """The fields of every event, without making the event: several times as fast as ``lines``.
+
+        Also gives what a later version wrote, as far as its lines are JSON objects with a step; the state stays FUTURE.
+        """
+
+        def make(fields: dict[str, Any]) -> dict[str, Any]:
+            if type(fields["step"]) is not int or type(fields["ev"]) is not str:
+                raise FieldFault("it has no event name or no step")
+            return fields
+
+        future = self.fault if self.state is LogState.FUTURE else ""
+        with self.path.open("rb") as file:
+            yield from self._read(file, make)
+        if future:
+            self.state, self.fault = LogState.FUTURE, future
+
+    def _read(self, file: BinaryIO, make: Callable[[dict[str, Any]], T]) -> Iterator[T]:
         line = file.readline(_MAX_LINE)
         digest = hashlib.sha256(line)
         count, number = 0, 1
@@ -95,13 +117,13 @@ class SavedLog:
             if fields.get("ev") == "trailer":
                 return self._close(fields, count, digest.hexdigest(), rest=file.read(1))
             try:
-                record = (int(fields["step"]), ids[fields["actor"]], decode(fields))
+                made = make(fields)
             except (FieldFault, KeyError, TypeError, ValueError) as error:
                 what = f"has no known {error.args[0]!r}" if isinstance(error, KeyError) else f"cannot be read: {error}"
                 return self._corrupt(number, what, count)
             digest.update(line)
             count += 1
-            yield record, fields
+            yield made
         self.state = LogState.TRUNCATED
         self.fault = f"{self.path}: truncated: it ends after {count} events without a trailer"
         return None

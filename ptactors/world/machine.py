@@ -14,12 +14,12 @@ import attrs
 
 from ptactors.engine.actor import Actor
 from ptactors.engine.baton import Baton
+from ptactors.engine.contest import Contest
 from ptactors.engine.schedule import Schedule
-from ptactors.engine.strategy.base import Option, Strategy
+from ptactors.engine.strategy.base import Option, Run, Sampler, Strategy
 from ptactors.engine.strategy.replay import Replay
 from ptactors.engine.strategy.script import Script
-from ptactors.engine.strategy.table import STRATEGIES
-from ptactors.errors import UsageError
+from ptactors.engine.strategy.table import make_strategy
 from ptactors.hardware.cpu import Cpu, speculative_walker
 from ptactors.hardware.interrupt import Info, in_irq, interrupts, ipi_bus
 from ptactors.kernel.fault import do_user_addr_fault
@@ -34,7 +34,7 @@ from ptactors.scenario.matrix import Cell
 from ptactors.scenario.model import Scenario
 from ptactors.scenario.program import OpCall, Program, calls, flatten
 from ptactors.scenario.stress import expand_stress
-from ptactors.world import setup, stuck
+from ptactors.world import lesson, setup, stuck
 from ptactors.world.facts import EventCounts, WorldFacts
 from ptactors.world.metrics import Metrics
 from ptactors.world.program import Life, exiting
@@ -65,12 +65,16 @@ class Ending:
     metrics: dict[str, int]
 
 
-class Eager:
+class Eager(Sampler):
     """Lets RCU move first whenever it can: callbacks as early as they may."""
 
-    def __init__(self, inner: Strategy) -> None:
+    def __init__(self, inner: Sampler) -> None:
         self._inner = inner
-        self.every_turn = inner.every_turn
+        self.contested_only = inner.contested_only
+
+    def begin(self, run: Run) -> None:
+        """See Sampler."""
+        self._inner.begin(run)
 
     def choose(self, step: int, options: Sequence[Option]) -> int:
         """See Strategy."""
@@ -97,9 +101,10 @@ class Machine:
         *,
         record: bool = False,
         replay: Schedule | None = None,
+        by: Strategy | None = None,
+        probe: tuple[int, Contest | None] | None = None,
     ) -> None:
-        if strategy not in STRATEGIES:
-            raise UsageError(f"unknown strategy {strategy!r}; known: {', '.join(STRATEGIES)}")
+        """``by`` chooses instead of what strategy and seed spell; ``probe``, for a probe run: its most steps and its filter."""
         self.scenario, self.cell, self.oracles = scenario, cell, oracles
         self.provenance = (replay.strategy, replay.seed) if replay else (strategy, seed)
         self.state = State(cell.config)
@@ -116,13 +121,13 @@ class Machine:
         self._programs = expand_stress(scenario, self.provenance[1])[: cell.config.machine.cpus]
         self.actors = self._actors()
         setup.prepare(self.state, scenario, self._threads())
+        chooser = by or self._strategy(*self.provenance, replay)
+        most, contest = probe or (scenario.max_steps, self._contest(chooser))
         self.baton = Baton(
-            self.state,
-            self.actors,
-            self._strategy(*self.provenance, replay),
-            max_steps=scenario.max_steps,
-            when_quiet=self._when_quiet,
+            self.state, self.actors, chooser, max_steps=most, when_quiet=self._when_quiet, contest=contest
         )
+        if isinstance(chooser, Sampler):
+            chooser.begin(self.baton)
         self._final: Ending | None = None
         self._stuck: tuple[str, str] | None = None
         self._hooks: list[Hook] = []
@@ -156,8 +161,19 @@ class Machine:
             return Replay(replay)
         if self.scenario.pin:
             return Script([str(step) for step in self.scenario.pin])
-        made = STRATEGIES[name](seed)
+        made = make_strategy(name, seed)
+        if made.profiled:
+            made = make_strategy(name, seed, lesson.lesson(self.scenario, self.cell, self._start_probe).profile)
         return Eager(made) if self.scenario.fault.rcu_callbacks == "early" else made
+
+    def _contest(self, chooser: Strategy) -> Contest | None:
+        """What is no decision point, for a strategy that wants to be spared those."""
+        if not isinstance(chooser, Sampler) or not chooser.contested_only:
+            return None
+        return lesson.lesson(self.scenario, self.cell, self._start_probe).contest
+
+    def _start_probe(self, walk: Sampler, seed: int, most: int, contest: Contest | None) -> Baton:
+        return Machine(self.scenario, self.cell, "probe", seed, Oracles(), by=walk, probe=(most, contest)).baton
 
     def _threads(self) -> dict[str, int]:
         """Process -> number of its threads; one that nobody runs is ended by CPU 0 and counts as one."""

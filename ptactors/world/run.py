@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import attrs
 import trio
@@ -15,13 +15,14 @@ from ptactors.engine.audit import Audit
 from ptactors.engine.baton import ALTERNATIVES
 from ptactors.engine.host_trio import TrioHost
 from ptactors.engine.schedule import Schedule
+from ptactors.engine.strategy.base import Strategy
 from ptactors.errors import UsageError
 from ptactors.model.hazard import Finding
-from ptactors.model.state import Record
+from ptactors.model.state import Record, State
 from ptactors.oracle.table import Oracles
 from ptactors.scenario.matrix import Cell
 from ptactors.scenario.model import Scenario
-from ptactors.world.machine import Machine
+from ptactors.world.machine import Hook, Machine
 
 HOSTS = ("trio", "direct")
 
@@ -72,13 +73,20 @@ def play(
     host: str = "trio",
     replay: Schedule | None = None,
     audit: bool = False,
+    by: Strategy | None = None,
+    watch: Sequence[Callable[[State], Hook]] = (),
 ) -> Outcome:
-    """Run once. Raises ReplayDivergence if ``replay`` or a pinned order cannot be followed, ModelError for a bug in the model."""
+    """Run once; with ``by`` it chooses, and strategy and seed only say where the run comes from; ``watch`` makes hooks.
+
+    Raises ReplayDivergence if ``replay`` or a pinned order cannot be followed, ModelError for a bug in the model.
+    """
     if host not in HOSTS:
         raise UsageError(f"unknown host {host!r}; known: {', '.join(HOSTS)}")
-    machine = Machine(scenario, cell, strategy, seed, Oracles(), record=record, replay=replay)
+    machine = Machine(scenario, cell, strategy, seed, Oracles(), record=record, replay=replay, by=by)
     if audit:
         machine.hook(Audit(machine.state))
+    for make in watch:
+        machine.hook(make(machine.state))
     if host == "direct":
         host_direct.run(machine.baton)
     else:

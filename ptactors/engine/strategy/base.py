@@ -1,12 +1,23 @@
-"""What a strategy is."""
+"""What a strategy is, what it may look at, and what it may know of the runs before."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import attrs
+
 from ptactors.engine.actor import Actor
-from ptactors.model.step import Step
+from ptactors.errors import UsageError
+from ptactors.model.state import Key, State
+from ptactors.model.step import ANY, Footprint, Step
+
+ALTERNATIVES = 64
+"""A turn is stored as actor * ALTERNATIVES + alternative."""
+Role = tuple[Any, ...]
+"""What a cell is to runs in general: its key, or where keys are numbers of the run (frames), its kind."""
+RoleOf = Callable[[Key, State], Role]
 
 
 class Option(NamedTuple):
@@ -17,8 +28,19 @@ class Option(NamedTuple):
     step: Step[Any]
 
 
+class Run(Protocol):
+    """What a strategy may look at while it chooses: the baton, as it were from below."""
+
+    state: State
+    actors: tuple[Actor, ...]
+    turns: array[int]
+    """Every turn so far."""
+    eager: dict[int, int]
+    """Actor -> how many of its turns were no decision points."""
+
+
 class Strategy(Protocol):
-    """Chooses who moves next. Its only sources are its seed and the options it is shown."""
+    """Chooses who moves next. Its only sources are its seed, its profile, and the run it is shown."""
 
     every_turn: bool
     """Whether it wants to see turns without a choice too."""
@@ -32,10 +54,72 @@ class Strategy(Protocol):
         ...
 
 
+@attrs.frozen(kw_only=True)
+class Profile:
+    """What a few fixed probe runs have taught about a cell; nothing that a strategy must have."""
+
+    length: int = 64
+    """Decisions of the longest probe run."""
+    events: Mapping[int, int] = attrs.field(factory=dict)
+    """Actor -> its decision points in a run, on average."""
+    shares: Mapping[Role, Mapping[int, int]] = attrs.field(factory=dict)
+    """Contested role -> actor -> how many of its steps in a run touch it, on average."""
+    role_of: RoleOf = lambda key, state: key
+    """The role of a cell."""
+
+
+UNKNOWN = Profile()
+"""For a strategy that is used without probes."""
+
+
 class Sampler:
-    """What strategies that only draw have in common."""
+    """What strategies that only draw have in common. Made from a seed, parameters from its name, and a profile."""
 
     every_turn = False
+    contested_only = True
+    """Whether steps that no other actor can notice are made without asking it."""
+    profiled = False
+    """Whether it looks at its profile."""
+
+    def __init__(self, seed: int, parameters: Sequence[str] = (), profile: Profile = UNKNOWN) -> None:
+        if parameters:
+            raise UsageError(f"it takes no parameter {parameters[0]!r}")
+
+    def begin(self, run: Run) -> None:
+        """The run that it will be asked about."""
+
+    def choose(self, step: int, options: Sequence[Option]) -> int:
+        """See :class:`Strategy`."""
+        raise NotImplementedError
 
     def finished(self, steps: int) -> None:
         """Any end is as good as another."""
+
+
+def number(parameters: Sequence[str], default: int, least: int, what: str) -> int:
+    """The one parameter of a strategy that takes a number. Raises UsageError."""
+    if not parameters:
+        return default
+    if len(parameters) > 1 or not parameters[0].isdecimal() or int(parameters[0]) < least:
+        raise UsageError(f"its one parameter is the {what}, a number from {least}; not {','.join(parameters)!r}")
+    return int(parameters[0])
+
+
+def overlap(mine: tuple[Key, ...], theirs: tuple[Key, ...]) -> bool:
+    """Whether two lists of cells have one in common; a key that ends in ANY is all its kin."""
+    for a in mine:
+        for b in theirs:
+            if a == b or (len(a) == len(b) > 1 and (a[-1] == ANY or b[-1] == ANY) and a[:-1] == b[:-1]):
+                return True
+    return False
+
+
+def dependent(a: Footprint, b: Footprint) -> bool:
+    """Whether the order of two steps with these footprints can matter: a cell in common that one of them writes."""
+    return overlap(a[1], b[0]) or overlap(a[1], b[1]) or overlap(a[0], b[1])
+
+
+def footprint(step: Step[Any], state: State) -> Footprint:
+    """Cells read and written in this state; a guard reads."""
+    reads, writes = step.touches(state)
+    return (*step.waits(), *reads) if step.blocking else reads, writes

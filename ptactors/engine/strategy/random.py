@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ptactors.engine.strategy.base import Option, Sampler
+from ptactors.engine.strategy.base import UNKNOWN, Option, Profile, Sampler
 from ptactors.model.rng import SplitMix64
 
 
@@ -14,7 +14,10 @@ class Random(Sampler):
     Source: Thomson, Donaldson, Betts, "Concurrency testing using controlled schedulers", TOPC 2016 (random scheduler).
     """
 
-    def __init__(self, seed: int) -> None:
+    contested_only = False
+
+    def __init__(self, seed: int, parameters: Sequence[str] = (), profile: Profile = UNKNOWN) -> None:
+        super().__init__(seed, parameters, profile)
         self._rng = SplitMix64(seed)
 
     def choose(self, step: int, options: Sequence[Option]) -> int:

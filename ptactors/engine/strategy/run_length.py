@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from ptactors.engine.actor import Actor
-from ptactors.engine.strategy.base import Option, Sampler
+from ptactors.engine.strategy.base import UNKNOWN, Option, Profile, Sampler
 from ptactors.model.rng import SplitMix64
 
 MEANS = (4, 16, 64)
@@ -33,7 +33,10 @@ class RunLength(Sampler):
     while the walker stands inside it". With one mean of 8 the latter took several times as many schedules.
     """
 
-    def __init__(self, seed: int) -> None:
+    contested_only = False
+
+    def __init__(self, seed: int, parameters: Sequence[str] = (), profile: Profile = UNKNOWN) -> None:
+        super().__init__(seed, parameters, profile)
         self._rng = SplitMix64(seed)
         self._tail = _tail(MEANS[self._rng.below(len(MEANS))])
         self._left = 0
