@@ -302,7 +302,7 @@ class Machine:
     thp: Thp = _knob(Thp.NEVER, "where page faults may map huge pages", "transparent_hugepage/enabled", "mm/huge_memory.c")
     khugepaged: bool = _knob(False, "reserved: khugepaged is not modelled yet and may only be off", "khugepaged", "-")
     tlb_entries: int = _knob(
-        256, "capacity of one CPU's TLB; the oldest entry is evicted", "-", "SDM 4.10.2.2 allows any", least=1
+        256, "capacity of one CPU's TLB; the lowest address is evicted", "-", "SDM 4.10.2.2 allows any", least=1
     )
     psc_entries: int = _knob(32, "capacity of one CPU's paging-structure caches", "-", "SDM 4.10.3 allows any", least=1)
     frame_reuse: FrameReuse = _knob(

@@ -22,7 +22,7 @@ from toy_steps import (
 
 from ptactors.engine.audit import Audit
 from ptactors.engine.strategy.base import Option
-from ptactors.engine.strategy.table import STRATEGIES
+from ptactors.engine.strategy.table import make_strategy
 from ptactors.errors import ModelError
 from ptactors.model.state import State
 from ptactors.model.step import AnyOf, Step
@@ -140,7 +140,7 @@ def test_guards_are_asked_only_when_their_cells_were_written() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_wait_lists_agree_with_asking_every_guard_at_every_step(seed: int) -> None:
-    made = baton(*lock_lives(4, 3), strategy=STRATEGIES["random"](seed))
+    made = baton(*lock_lives(4, 3), strategy=make_strategy("random", seed))
     made.start()
     while (actor := made.pick()) is not None:
         made.advance(actor, made.make(actor))

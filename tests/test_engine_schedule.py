@@ -124,7 +124,7 @@ def test_an_impossible_pin_is_reported() -> None:
     async def waiter() -> None:
         await Await("x")
 
-    with pytest.raises(ReplayDivergence, match="the pinned step a:await cannot be reached: a is blocked"):
+    with pytest.raises(ReplayDivergence, match="the pinned step a:await cannot be reached: a cannot move"):
         pinned(["a:await", "b:put"], waiter(), puts("x", 1))
 
 

@@ -14,7 +14,7 @@ from ptactors.engine import host_direct
 from ptactors.engine.actor import Actor
 from ptactors.engine.baton import ALTERNATIVES, Baton
 from ptactors.engine.host_trio import TrioHost
-from ptactors.engine.strategy.base import Option
+from ptactors.engine.strategy.base import Option, Sampler
 from ptactors.model.state import State, family
 from ptactors.model.step import Step
 
@@ -173,7 +173,11 @@ def actors(*lives: Life, **keys: Any) -> tuple[Actor, ...]:
 def baton(
     *lives: Life, strategy: Any = None, max_steps: int = 1000, quiet: Callable[[], bool] = lambda: False, **keys: Any
 ) -> Baton:
-    return Baton(State(Config()), actors(*lives, **keys), strategy or Watch(), max_steps=max_steps, when_quiet=quiet)
+    chooser = strategy or Watch()
+    made = Baton(State(Config()), actors(*lives, **keys), chooser, max_steps=max_steps, when_quiet=quiet)
+    if isinstance(chooser, Sampler):
+        chooser.begin(made)
+    return made
 
 
 def turns(done: Baton) -> list[str]:

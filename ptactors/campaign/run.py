@@ -1,7 +1,8 @@
 """Runs the cells of scenarios over ranges of seeds, in one process or many, with the same result for any number of them.
 
 Seeds are cut into chunks of a fixed size; chunks are counted anywhere and merged in order. Cells come out in order as well, so a
-campaign that is stopped early or interrupted has the same first cells as one that is not.
+campaign that is stopped early or interrupted has the same first cells as one that is not. A portfolio chooses the seeds of a
+round when all of the round before is counted, and by nothing but those counts.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from typing import Any
 import attrs
 
 from ptactors.campaign.names import known_names
+from ptactors.campaign.shares import FIRST_ROUND, Shares, adapts
 from ptactors.campaign.single import single_error
 from ptactors.campaign.tally import Tally
 from ptactors.campaign.verdict import HELD, VIOLATED, CellResult, judge, unexpected
-from ptactors.engine.strategy.table import STRATEGIES
+from ptactors.engine.strategy.portfolio import member_of
+from ptactors.engine.strategy.table import STRATEGIES, make_strategy
 from ptactors.errors import ModelError, PtactorsError, UsageError
 from ptactors.model.hazard import Severity
 from ptactors.oracle.table import HAZARDS
@@ -58,6 +61,8 @@ class Plan:
     full: bool = False
     """Whether the scenario's budget for full campaigns counts."""
     host: str = "trio"
+    exact: bool = False
+    """Whether the seeds are those from the first on, one after the other, though the strategy would choose others."""
 
 
 @attrs.frozen(kw_only=True)
@@ -81,8 +86,7 @@ class Task:
     """Of the scenario."""
     cell: int
     strategy: str
-    seed: int
-    runs: int
+    seeds: Sequence[int]
 
 
 @attrs.frozen
@@ -113,8 +117,10 @@ def prepare(plan: Plan) -> Batch:
     picked = tuple(c for c in every if not plan.only or c.name in plan.only or str(c.index) in plan.only)
     explore = scenario.explore
     strategy = plan.strategy or explore.strategy
-    if strategy not in STRATEGIES:
-        raise UsageError(f"unknown strategy {strategy!r}; {suggest(strategy, STRATEGIES)}")
+    name = strategy.partition(":")[0]
+    if name not in STRATEGIES:
+        raise UsageError(f"unknown strategy {name!r}; {suggest(name, STRATEGIES)}")
+    make_strategy(strategy, 0)
     return Batch(
         plan=plan,
         scenario=scenario,
@@ -140,11 +146,11 @@ def count(task: Task) -> Tally | Failure:
         cell = next(c for c in every if c.index == task.cell)
         surprises, goals = tolerance(scenario, cell), frozenset(scenario.coverage)
         tally = Tally()
-        seeds = range(task.seed, task.seed + task.runs)
+        seeds, adaptive = task.seeds, adapts(task.strategy)
         with single_error():
             outcomes = play_many(scenario, cell, strategy=task.strategy, seeds=seeds, host=task.plan.host)
             for seed, outcome in zip(seeds, outcomes, strict=True):
-                tally.add(seed, outcome, surprises, goals)
+                tally.add(seed, outcome, surprises, goals, member_of(seed) if adaptive else "")
         return tally
     except ModelError:
         return Failure(True, f"{_where(task)}\n{traceback.format_exc()}")
@@ -156,7 +162,7 @@ def count(task: Task) -> Tally | Failure:
 
 def _where(task: Task) -> str:
     return (
-        f"in {task.plan.path}, cell {task.cell}, strategy {task.strategy}, seeds {task.seed}..{task.seed + task.runs - 1}, "
+        f"in {task.plan.path}, cell {task.cell}, strategy {task.strategy}, seeds {task.seeds[0]}..{task.seeds[-1]}, "
         f"knobs set {dict(task.plan.overrides)}, preset {task.plan.preset}, host {task.plan.host}"
     )
 
@@ -217,22 +223,44 @@ class Campaign:
         seen = bool(explicit) and all(e.kind == "exists" and e.verdict == HELD for e in explicit)
         return result.verdict == VIOLATED or seen
 
-    def _tasks(self) -> Iterator[tuple[int, Task]]:
+    def _tasks(self) -> Iterator[tuple[int, Task] | None]:
+        """Every piece of work in order; None while the next one depends on pieces that are not counted yet."""
         for number, (batch, cell) in enumerate(self._cells):
-            for first in range(0, batch.runs, CHUNK):
-                if number in self._done:
-                    break
-                yield number, Task(
-                    plan=batch.plan, digest=batch.scenario.digest, cell=cell.index, strategy=batch.strategy,
-                    seed=batch.seed + first, runs=min(CHUNK, batch.runs - first),
-                )  # fmt: skip
+            for seeds in self._seeds(number, batch):
+                if seeds is None:
+                    yield None
+                    continue
+                for first in range(0, len(seeds), CHUNK):
+                    if number in self._done:
+                        break
+                    yield number, Task(
+                        plan=batch.plan, digest=batch.scenario.digest, cell=cell.index, strategy=batch.strategy,
+                        seeds=seeds[first : first + CHUNK],
+                    )  # fmt: skip
+
+    def _seeds(self, number: int, batch: Batch) -> Iterator[Sequence[int] | None]:
+        """The seeds of a cell, round by round."""
+        if not chooses(batch):
+            yield range(batch.seed, batch.seed + batch.runs)
+            return
+        shares, made, tally = Shares(batch.seed, batch.runs), 0, Tally()
+        while made < batch.runs and number not in self._done:
+            if self._partial and self._partial[0] == number:
+                tally = self._partial[1]
+            if tally.runs < made:
+                yield None
+                continue
+            seeds = shares.next_round({name: member.new for name, member in tally.members.items()})
+            made += len(seeds)
+            yield seeds
 
     def _pieces(self) -> Generator[tuple[int, Tally], None, None]:
         chunks = sum(-(-batch.runs // CHUNK) for batch, _ in self._cells)
         jobs = min(self._jobs, chunks)
         if jobs <= 1:
-            for number, task in self._tasks():
-                yield number, _checked(count(task))
+            for piece in self._tasks():
+                if piece is not None:
+                    yield piece[0], _checked(count(piece[1]))
             return
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts)
@@ -247,16 +275,14 @@ class Campaign:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_order(pool: Executor, tasks: Iterator[tuple[int, Task]], window: int) -> Iterator[tuple[int, Tally]]:
+def _in_order(pool: Executor, tasks: Iterator[tuple[int, Task] | None], window: int) -> Iterator[tuple[int, Tally]]:
     waiting: deque[tuple[int, Future[Tally | Failure]]] = deque()
-    exhausted = False
     while True:
-        while not exhausted and len(waiting) < window:
+        while len(waiting) < window:
             following = next(tasks, None)
-            if following is None:
-                exhausted = True
-            else:
-                waiting.append((following[0], pool.submit(count, following[1])))
+            if following is None:  # the end, or what follows depends on what is waiting
+                break
+            waiting.append((following[0], pool.submit(count, following[1])))
         if not waiting:
             return
         number, future = waiting.popleft()
@@ -270,7 +296,12 @@ def _checked(piece: Tally | Failure) -> Tally:
 
 
 def _judge(batch: Batch, cell: Cell, tally: Tally) -> CellResult:
-    return judge(batch.scenario.name, cell, batch.seed, batch.strategy, tally)
+    return judge(batch.scenario.name, cell, batch.seed, batch.strategy, tally, chosen=chooses(batch))
+
+
+def chooses(batch: Batch) -> bool:
+    """Whether the strategy chooses the seeds of a batch, so that they are not consecutive."""
+    return adapts(batch.strategy) and not batch.plan.exact and batch.runs > FIRST_ROUND
 
 
 def _ignore_interrupts() -> None:

@@ -6,6 +6,7 @@ counted.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 FINAL_STATES_LIMIT = 1000
 """Distinct final states that a cell keeps; schedules that end in any other are only counted."""
+BEHAVIOURS_LIMIT = 100_000
+"""Distinct behaviours that are told apart; beyond them nothing counts as new."""
 FinalState = tuple[tuple[str, int | str], ...]
 K = TypeVar("K")
 
@@ -34,6 +37,25 @@ def _add(table: dict[K, Seen], key: K, count: int, seed: int) -> None:
         table[key] = Seen(count, seed)
     else:
         known.count += count
+
+
+def behaviour_of(outcome: Outcome) -> int:
+    """What a run did as far as a portfolio is steered by it: end, hazards and counts, but not how many steps it took."""
+    counts = [(name, value) for name, value in outcome.metrics.items() if name != "steps"]
+    told = (outcome.status, outcome.final, [f.hazard for f in outcome.findings], outcome.verdicts, counts, outcome.reached)
+    return int.from_bytes(hashlib.blake2b(repr(told).encode(), digest_size=8).digest(), "big")
+
+
+@attrs.define(kw_only=True)
+class Member:
+    """What one strategy of a portfolio has done."""
+
+    runs: int = 0
+    """Schedules."""
+    new: int = 0
+    """Behaviours that it was the first to show."""
+    hazards: dict[str, Seen] = attrs.field(factory=dict)
+    """Hazard -> its schedules in which it was seen."""
 
 
 @attrs.define(kw_only=True)
@@ -64,9 +86,13 @@ class Tally:
     """Those of the scenario's coverage goals that were reached."""
     steps: int = 0
     """Steps of all schedules together."""
+    members: dict[str, Member] = attrs.field(factory=dict)
+    """For a portfolio, what each of its members has done."""
+    behaviours: dict[int, str] = attrs.field(factory=dict)
+    """For a portfolio, behaviour -> the member that was the first to show it."""
 
-    def add(self, seed: int, outcome: Outcome, unexpected: frozenset[str], goals: frozenset[str]) -> None:
-        """Count one run; ``unexpected`` are the hazards that make a cell fail by themselves."""
+    def add(self, seed: int, outcome: Outcome, unexpected: frozenset[str], goals: frozenset[str], member: str = "") -> None:
+        """Count one run; ``unexpected`` are the hazards that make a cell fail by themselves, ``member`` who made it."""
         self.runs += 1
         self.steps += outcome.steps
         found = dict.fromkeys(finding.hazard for finding in outcome.findings)
@@ -88,6 +114,17 @@ class Tally:
             values[value] = values.get(value, 0) + 1
         if goals:
             self.reached.update(dict.fromkeys(name for name in outcome.reached if name in goals))
+        if member:
+            done = self.members.setdefault(member, Member())
+            done.runs += 1
+            for hazard in found:
+                _add(done.hazards, hazard, 1, seed)
+            self._behaviour(behaviour_of(outcome), member)
+
+    def _behaviour(self, behaviour: int, member: str) -> None:
+        if behaviour not in self.behaviours and len(self.behaviours) < BEHAVIOURS_LIMIT:
+            self.behaviours[behaviour] = member
+            self.members[member].new += 1
 
     def _final(self, state: FinalState, count: int, seed: int) -> None:
         if state in self.finals or len(self.finals) < FINAL_STATES_LIMIT:
@@ -113,6 +150,12 @@ class Tally:
             for value, count in values.items():
                 mine[value] = mine.get(value, 0) + count
         self.reached.update(later.reached)
+        for name, member in later.members.items():
+            done = self.members.setdefault(name, Member())
+            done.runs += member.runs
+            _merge(done.hazards, member.hazards)
+        for behaviour, name in later.behaviours.items():
+            self._behaviour(behaviour, name)
 
     def metric(self, name: str) -> int:
         """One number for a metric: the greatest of ``*_max``; of all others the commonest, and of those the first seen."""

@@ -77,6 +77,8 @@ class CellResult:
     """Those of the scenario that speak of this cell, in its order, and the implicit one."""
     reasons: tuple[str, ...]
     """Why the cell is inconclusive, beside expectations that are."""
+    chosen: bool = False
+    """Whether a portfolio chose the seeds, so that after those of its first round they are not consecutive."""
 
     @property
     def verdict(self) -> str:
@@ -132,7 +134,7 @@ def unexpected(conditions: Sequence[Condition], allow: Sequence[str], severities
     return frozenset(h for h, violation in severities.items() if violation and h not in named and h not in allow)
 
 
-def judge(scenario: str, cell: Cell, seed: int, strategy: str, tally: Tally) -> CellResult:
+def judge(scenario: str, cell: Cell, seed: int, strategy: str, tally: Tally, chosen: bool = False) -> CellResult:
     """The verdicts of a cell from its counts."""
     cut = tally.statuses.get("limit")
     results = [_judge_one(e.kind, e.condition.text, number, tally) for number, e in enumerate(cell.expects)]
@@ -151,7 +153,7 @@ def judge(scenario: str, cell: Cell, seed: int, strategy: str, tally: Tally) -> 
         reasons.append("no schedule was run")
     return CellResult(
         scenario=scenario, cell=cell, seed=seed, strategy=strategy, tally=tally,
-        expectations=tuple(results), reasons=tuple(reasons),
+        expectations=tuple(results), reasons=tuple(reasons), chosen=chosen,
     )  # fmt: skip
 
 

@@ -45,12 +45,14 @@ def slug(cell: str) -> str:
     return f"{short}-{zlib.crc32(cell.encode()):08x}" if len(text) > _SLUG_LIMIT else short or "all"
 
 
-def header(schedule: Schedule) -> dict[str, Any]:
-    """The first record of a log: which run it is. The same for a run and for its replay."""
+def header(schedule: Schedule, scenario: Scenario) -> dict[str, Any]:
+    """The first record of a log: which run it is, and what it was made to show. The same for a run and for its replay."""
     return {
         "tool": "ptactors",
         "version": schedule.version,
         "scenario": schedule.scenario,
+        "title": scenario.title,
+        "why": " ".join(scenario.why.split()),
         "digest": schedule.digest,
         "cell": schedule.cell,
         "knobs": dict(schedule.knobs),
@@ -59,11 +61,11 @@ def header(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-def write_outcome(path: Path, outcome: Outcome) -> None:
+def write_outcome(path: Path, outcome: Outcome, scenario: Scenario) -> None:
     """Write the log of a recorded run. Raises LogWriteFault."""
     write_log(
         path,
-        header(outcome.schedule),
+        header(outcome.schedule, scenario),
         outcome.actors,
         outcome.records or (),
         causes=outcome.causes,
@@ -94,7 +96,7 @@ def keep(
         return Kept(outcome=outcome, records=records, log=None, schedule=None)
     place = folder / slug(scenario.name) / slug(cell.name)
     log, schedule = place / f"seed-{seed}.jsonl", place / f"seed-{seed}.schedule.json"
-    write_outcome(log, outcome)
+    write_outcome(log, outcome, scenario)
     if replay is None:
         try:
             outcome.schedule.save(schedule)

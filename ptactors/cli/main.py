@@ -33,6 +33,7 @@ COMMANDS = {
     "list": ("ptactors.cli.listing", "List scenarios, operations, hazards, knobs, presets, strategies or events."),
     "rule": ("ptactors.cli.rule", "Explain a hazard."),
     "log": ("ptactors.cli.logs", "Work with saved logs."),
+    "report": ("ptactors.cli.report", "Make an HTML page of a run or of a campaign."),
     "schema": ("ptactors.cli.schema", "Print the JSON Schema of scenario files or of the --json document."),
     "completion": ("ptactors.cli.completion", "Print the completion script for a shell."),
 }

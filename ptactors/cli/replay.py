@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +9,36 @@ import click
 
 from ptactors.cli.main import HELD, VIOLATED
 from ptactors.cli.options import keeping, painter
+from ptactors.cli.recalling import make_again, recording, replay_line
 
 
 @click.command("replay")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("recorded", metavar="TOKEN|FILE")
+@recording
 @click.option("--log", type=click.Choice(["none", "all"]), default="all", show_default=True, help="Whether the log is written.")
 @keeping
-def command(file: Path, log: str, host: str, log_dir: str, color: str, verbose: bool, quiet: bool) -> int:
-    """Make the run of a schedule FILE again, step by step, and show what was found in it.
+def command(
+    recorded: str, scenario: str | None, lenient: bool, log: str, host: str, log_dir: str, color: str, verbose: bool, quiet: bool
+) -> int:
+    """Make the run of a replay token or of a schedule file again, step by step, and show what was found in it.
 
     The same log is written as for the first run. A step that differs from the recording ends the replay with exit code 4, and so
     does a recording of another version or of a scenario that was changed. Exit code 1: this run violates an expectation.
     """
-    from ptactors.campaign.again import judge_run, recorded, replay
+    from ptactors.campaign.again import judge_run, replay
     from ptactors.cli.clock import wall_facts
-    from ptactors.cli.find import scenario_of
     from ptactors.report.failure import failure, story_of, tell
 
     facts = wall_facts()
-    recording = recorded(file, scenario_of)
-    kept = replay(recording, host=host, folder=Path(log_dir) if log == "all" else None, facts=facts)
+    run = make_again(recorded, scenario, lenient, record=False)
+    kept = replay(run.recording, host=host, folder=Path(log_dir) if log == "all" else None, facts=facts)
     paint = painter(color)
-    violated = judge_run(recording, kept.outcome)
-    schedule = recording.schedule
+    violated = judge_run(run.recording, kept.outcome)
+    schedule = run.recording.schedule
     if not quiet:
-        where = f"{schedule.scenario}/{recording.cell.index}"
+        where = f"{schedule.scenario}/{run.recording.cell.index}"
         print(f"Replay {where}  {schedule.cell}  seed {schedule.seed}  {kept.outcome.steps} steps")
-        line = shlex.join(["ptactors", "replay", str(file)])
+        line = replay_line(run, recorded)
         story, findings = story_of(kept.outcome), kept.outcome.findings
         if violated:
             first = violated[0]

@@ -25,8 +25,8 @@ class Decision(NamedTuple):
     """One decision point of a run."""
 
     step: int
-    index: int
-    """The choice."""
+    choice: int
+    """The index of the option taken."""
     options: int
     """How many there were."""
     own: int
@@ -35,7 +35,7 @@ class Decision(NamedTuple):
     @property
     def preempts(self) -> bool:
         """Whether the choice is a preemption."""
-        return 0 < self.own <= self.index
+        return 0 < self.own <= self.choice
 
 
 class Choices:
@@ -100,7 +100,7 @@ class Follow:
             turn = turns[at]
             if turn is None or turn[0] not in able:
                 continue
-            index = exact.get(turn, names.get((turn[0], turn[2])))
+            index: int | None = exact.get(turn, names.get((turn[0], turn[2])))
             if index is not None:
                 for before in range(self._first, at + 1):
                     passed = turns[before]
@@ -168,7 +168,7 @@ class Noted:
     @property
     def choices(self) -> list[int]:
         """All choices of the run."""
-        return [decision.index for decision in self.decisions]
+        return [decision.choice for decision in self.decisions]
 
     @property
     def preemptions(self) -> int:

@@ -40,7 +40,13 @@ class Contest:
         if (actor.id, type(step)) not in self.kinds or actor.optional:
             return False
         reads, writes = footprint(step, state)
-        return all([self._is_private(key, state) for key in reads]) and all([self._is_private(key, state) for key in writes])
+        for key in reads:  # loops, as generators cost more than they read
+            if not self._is_private(key, state):
+                return False
+        for key in writes:
+            if not self._is_private(key, state):
+                return False
+        return True
 
     def _is_private(self, key: Key, state: State) -> bool:
         role = self.role_of(key, state)
@@ -75,7 +81,7 @@ class Watch:
     def next_run(self) -> None:
         """The run is over: keep what it says of roles, forget its cells."""
         kin: dict[Key, _Touched] = {}
-        for key, cell in self._cells.items():
+        for key in self._cells:
             if key[-1] == ANY and len(key) > 1:
                 kin[key[:-1]] = _Touched()
         for key, cell in self._cells.items():

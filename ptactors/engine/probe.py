@@ -46,7 +46,7 @@ def _watch(start: Start, role_of: RoleOf) -> Contest:
     left = STEPS
     for number in range(WATCHED):
         baton = start((Random if number % 2 else RunLength)(_SALT + number), _SALT + number, left, None)
-        baton.before = lambda actor, state=baton.state: watch.before(state, actor)  # type: ignore[misc]
+        baton.before = lambda actor, state=baton.state: watch.before(state, actor)
         host_direct.run(baton)
         watch.next_run()
         left -= len(baton.turns)

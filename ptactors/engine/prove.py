@@ -5,8 +5,8 @@ different states might share one: with n states the chance is below n^2 / 2^129 
 a finding is found first.
 
 A *watcher* listens to the events of steps (oracles do). Its own state is saved and restored with the states of the search and is
-not part of their identity, so only findings that the state and the step decide are found exhaustively; which those are, the caller
-knows.
+not part of their identity, so only findings that the state and the step decide are found exhaustively; which those are, the
+caller knows.
 """
 
 from __future__ import annotations

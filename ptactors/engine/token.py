@@ -7,7 +7,7 @@ CHECKS   what must be the same for the token to mean the same: the scenario's di
          the outcome of the run (4)
 ORIGIN   numbers: the version, where the cell comes from, strategy and seed of the recorded run, its steps
 CHOICES  at each decision point an index into what was able to move, 0 = "go on"; of these the ones that are not 0, each with the
-         number of 0s before it; the 0s at the end are left out, so what a short bug needs is short
+         number of 0s before it in one number; the 0s at the end are left out, so what a short bug needs is short
 SUM      CRC-32 of everything before it, the dot included: a change of one character, or of two neighbours, is always found
 
 A number is a row of base-16 digits, the lowest first, one character each; characters of the upper half of the alphabet say that
@@ -64,6 +64,8 @@ class Token:
     """Knobs set from outside: (position of the knob, position of its value or the value)."""
     strategy: int
     """Position of the recorded run's strategy among STRATEGIES."""
+    parameters: str = ""
+    """Of the strategy, in ASCII."""
     seed: int
     """Of the recorded run."""
     steps: int
@@ -74,7 +76,7 @@ class Token:
     def __str__(self) -> str:
         digits = "".join
         origin = [*_version_numbers(self.version), self.preset, self.cell, len(self.knobs), *_flat(self.knobs),
-                  self.strategy, self.seed, self.steps]  # fmt: skip
+                  self.strategy, len(self.parameters), *self.parameters.encode("ascii"), self.seed, self.steps]  # fmt: skip
         parts = [PREFIX, _escaped(self.scenario), self.digest + self.cell_check + self.outcome,
                  digits(map(_number, origin)), digits(map(_number, _deviations(self.choices)))]  # fmt: skip
         text = ".".join(parts) + "."
@@ -128,13 +130,15 @@ def _parse(name: str, checks: str, origin: str, choices: str) -> Token:
     version = ".".join(str(numbers.take()) for _ in range(numbers.take()))
     preset, cell = numbers.take(), numbers.take()
     knobs = tuple((numbers.take(), numbers.take()) for _ in range(numbers.take()))
-    strategy, seed, steps = numbers.take(), numbers.take(), numbers.take()
+    strategy = numbers.take()
+    parameters = bytes(numbers.take() for _ in range(numbers.take())).decode("ascii")
+    seed, steps = numbers.take(), numbers.take()
     if numbers.left():
         raise ValueError("more numbers than there should be")
     return Token(
         scenario=_unescaped(name), digest=checks[:DIGEST], cell_check=checks[DIGEST : DIGEST + CELL],
         outcome=checks[DIGEST + CELL :], version=version, preset=preset, cell=cell, knobs=knobs, strategy=strategy,
-        seed=seed, steps=steps, choices=tuple(_undeviated(_Numbers(choices), min(steps, _MOST))),
+        parameters=parameters, seed=seed, steps=steps, choices=tuple(_undeviated(_Numbers(choices), min(steps, _MOST))),
     )  # fmt: skip
 
 
@@ -179,25 +183,27 @@ def _fixed(value: int, length: int) -> str:
 
 
 def _deviations(choices: Sequence[int]) -> Iterator[int]:
+    """For each choice that is not 0: four times the 0s before it plus what it is above 1, up to 3 (then the rest follows)."""
     zeros = 0
     for choice in choices:
-        if choice:
-            yield zeros
-            yield choice - 1
-            zeros = 0
-        else:
+        if not choice:
             zeros += 1
+            continue
+        yield 4 * zeros + min(choice - 1, 3)
+        if choice > 3:
+            yield choice - 4
+        zeros = 0
 
 
 def _undeviated(numbers: _Numbers, limit: int) -> Iterator[int]:
     made = 0
     while numbers.left():
-        zeros = numbers.take()
+        zeros, above = divmod(numbers.take(), 4)
         made += zeros + 1
         if made > limit:
             raise ValueError("more choices than steps")
         yield from [0] * zeros
-        yield numbers.take() + 1
+        yield above + 1 if above < 3 else numbers.take() + 4
 
 
 def _flat(pairs: Iterable[tuple[int, int]]) -> Iterator[int]:

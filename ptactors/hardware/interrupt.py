@@ -3,6 +3,7 @@
 Messages to one CPU arrive in the order they were put on the bus; messages to different CPUs in any order. An interrupt that has
 arrived stays pending while the CPU has interrupts disabled. While a handler runs, the CPU's program does not move (the program
 actor's gate is ``in_irq``); a handler is not interrupted (Linux runs it with interrupts disabled).
+An interrupt may fall between two loads of the program's page walk; it is the invalidation in the handler that cuts the walk.
 
 Source: kernel/smp.c, smp_call_function_many_cond(): queue, send, run locally, then wait for every target's acknowledgement.
 """

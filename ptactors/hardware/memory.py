@@ -32,7 +32,7 @@ class Frame(NamedTuple):
     """What a frame is now."""
 
     kind: str
-    """anon, file, zero, pte, pmd, pud, pgd, batch, or free."""
+    """anon, file, hugetlb, zero, pte, pmd, pud, pgd, batch, or free."""
     gen: int
     order: int
     refs: int

@@ -1,8 +1,9 @@
 """A CPU's translation caches: 4 KiB and 2 MiB translations, and the paging-structure caches of the upper levels.
 
 Source: Intel SDM volume 3, sections 4.10.2 to 4.10.4. Entries are tagged by the address-space identifier (the PCID without
-KPTI's user half). Simplified: no global pages, no 1 GiB pages, no second TLB level; a full TLB evicts its oldest entry, and a
-CPU drops no more than an invalidation demands (real ones may always drop more, which hides races and never adds any).
+KPTI's user half). Simplified: no global pages, no 1 GiB pages, no second TLB level; a full TLB evicts its lowest address (so
+that equal contents behave alike), and a CPU drops no more than an invalidation demands (real ones may always drop more, which
+hides races and never adds any).
 """
 
 from __future__ import annotations
@@ -100,9 +101,9 @@ def fill_tlb(state: State, cpu: int, key: TlbKey, new: Translation, speculative:
     now = Frozen(old)
     now.pop(key, None)
     if len(now) >= state.config.machine.tlb_entries:
-        oldest = next(iter(now))
-        del now[oldest]
-        state.emit(TlbEvict(cpu, *oldest[:1], oldest[2], oldest[1]))
+        victim = min(now)
+        del now[victim]
+        state.emit(TlbEvict(cpu, victim[0], victim[2], victim[1]))
     now[key] = new
     state.write(tlb(cpu), now)
     mm = state.read(cr3(cpu)).mm
@@ -117,9 +118,9 @@ def fill_psc(state: State, cpu: int, key: PscKey, table: int, gen: int) -> None:
     now = FrozenPsc(old)
     now.pop(key, None)
     if len(now) >= state.config.machine.psc_entries:
-        oldest = next(iter(now))
-        del now[oldest]
-        state.emit(PscEvict(cpu, *oldest))
+        victim = min(now)
+        del now[victim]
+        state.emit(PscEvict(cpu, *victim))
     now[key] = (table, gen)
     state.write(psc(cpu), now)
     state.emit(PscFill(cpu, state.read(cr3(cpu)).mm, *key, table, gen))

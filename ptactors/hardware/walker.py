@@ -144,7 +144,8 @@ class Access(Step[Found]):
 class Speculate(Step[Found]):
     """The CPU's walker decides by itself to translate ``va``: allowed at any time, without an access, on a lazy CPU as well.
 
-    Source: Intel SDM volume 3, 4.10.2.3. Ready while the address is not cached and CR3 maps user space.
+    Source: Intel SDM volume 3, 4.10.2.3. Ready while the address is not cached in any size and CR3 maps user
+    space; to let a walker fetch the other size, list another address of the same 2 MiB.
     """
 
     cpu: int

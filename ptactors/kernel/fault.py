@@ -156,7 +156,10 @@ async def handle_mm_fault(cpu: Cpu, vma: Vma, va: int, write: bool) -> str:
 
 
 async def handle_pte_fault(cpu: Cpu, vma: Vma, va: int, pmd_table: int, write: bool) -> str:
-    """Look at the pte without a lock and decide what to do about it."""
+    """Look at the pte without a lock and decide what to do about it.
+
+    Simplified: a pte that differs by A and D alone counts as the same (Linux makes the access again, to the same end).
+    """
     orig = 0
     mapped: Mapped | None = None
     if await ReadPmd(pmd_table, va):
@@ -196,10 +199,10 @@ async def do_anonymous_page(cpu: Cpu, vma: Vma, va: int, pmd_table: int, write: 
         if write:
             await PutFrames(cpu.id, (pfn,), "not used")
         return
-    flags = PRESENT | USER_BIT
+    flags = PRESENT | USER_BIT | ACCESSED
     if write:
         await AddRss(cpu.id, cpu.mm, (("anon", 1),))
-        flags |= DIRTY | ACCESSED | (WRITE if vma.write else 0)
+        flags |= DIRTY | (WRITE if vma.write else 0)
     else:
         flags |= SPECIAL
     await WriteEntry("pte_set", cpu.id, cpu.mm, Level.PTE, page, mapped.table, paging.make(pfn, flags))

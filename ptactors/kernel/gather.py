@@ -21,7 +21,7 @@ from ptactors.hardware.memory import (
     free_footprint,
     free_frame,
 )
-from ptactors.kernel.lock import lock_name, pte_lockptr
+from ptactors.kernel.lock import lock_name
 from ptactors.kernel.rcu import CallRcuFree, synchronize_rcu
 from ptactors.kernel.tlbflush import TLB_FLUSH_ALL, flush_tlb_mm_range
 from ptactors.model.event import GatherBegin, GatherEnd, GatherTable, LockFree
@@ -31,6 +31,10 @@ from ptactors.model.step import AnyOf, Footprint, Step
 
 family("gathers", 0, "an mm's tlb_flush_pending: how many gathers may owe a flush")
 
+Table = tuple[str, int]
+"""(level, frame) of a page table."""
+LOCKED = ("pte", "pmd")
+"""Levels whose tables have a lock of their own."""
 PAGES, TABLES = "page_batch_alloc", "table_batch_alloc"
 
 
@@ -121,8 +125,8 @@ class QueueTable(Step[None]):
         gen = state.read(frame(self.table)).gen
         state.emit(GatherTable(self.cpu, self.mm, self.va, self.table, gen, self.how))
         kernel = state.config.kernel
-        if self.level == "pte" and kernel.ptlock_alloc and kernel.split_ptlocks and not kernel.dtor_after_grace_period:
-            state.emit(LockFree(self.cpu, lock_name(("pte", self.table))))
+        if self.level in LOCKED and kernel.ptlock_alloc and kernel.split_ptlocks and not kernel.dtor_after_grace_period:
+            state.emit(LockFree(self.cpu, lock_name((self.level, self.table))))
 
     def touches(self, state: State) -> Footprint:
         """The frame."""
@@ -167,8 +171,11 @@ class Gather:
     rescheduled: bool = False
     """The injected reschedule has been seen."""
     pages: list[int] = attrs.field(factory=list)
-    """Queued pages; with PAGE_BATCH also tables (negative numbers)."""
-    tables: list[int] = attrs.field(factory=list)
+    """Queued pages."""
+    page_tables: list[Table] = attrs.field(factory=list)
+    """Tables that travel in the page batches (PAGE_BATCH)."""
+    tables: list[Table] = attrs.field(factory=list)
+    """The table batch."""
     batch_pages: list[int] = attrs.field(factory=list)
     """Frames of the extra page batches."""
     table_batch: int = 0
@@ -268,7 +275,7 @@ class Gather:
         self.freed_tables = True
         if self.cpu.config.kernel.table_free is TableFree.PAGE_BATCH:
             await QueueTable(self.cpu.id, self.cpu.mm, va, table, level, "page batch")
-            self.pages.append(-table)
+            self.page_tables.append((level, table))
             if await self._full():
                 await self.flush_mmu()
             return
@@ -280,37 +287,37 @@ class Gather:
         if not self.table_batch:
             await QueueTable(self.cpu.id, self.cpu.mm, va, table, level, "single")
             await self.flush_tlbonly()
-            await self._remove_table_one(table)
+            await self._remove_table_one((level, table))
             return
         await QueueTable(self.cpu.id, self.cpu.mm, va, table, level, "batch")
-        self.tables.append(table)
+        self.tables.append((level, table))
         if len(self.tables) == self.cpu.config.kernel.table_batch:
             await self.flush_tlbonly()
             await self._flush_tables()
 
-    async def _remove_table_one(self, table: int) -> None:
+    async def _remove_table_one(self, table: Table) -> None:
         how = self.cpu.config.kernel.table_free
         if how in (TableFree.SEMI_RCU, TableFree.IPI_THEN_RCU):
             await tlb_remove_table_sync_one(self.cpu)
         if how is TableFree.SYNCHRONIZE_RCU:
             await synchronize_rcu(self.cpu.id)
         if how in (TableFree.SEMI_RCU, TableFree.SYNCHRONIZE_RCU):
-            await FreeTables(self.cpu.id, (table,), self._locks((table,)))
+            await FreeTables(self.cpu.id, (table[1],), self._locks([table]))
         else:
-            await CallRcuFree(self.cpu.id, (table,), self._locks((table,)))
+            await CallRcuFree(self.cpu.id, (table[1],), self._locks([table]))
 
-    def _locks(self, tables: tuple[int, ...]) -> tuple[str, ...]:
+    def _locks(self, tables: list[Table]) -> tuple[str, ...]:
         """The locks that die with these tables: none without split locks, or where the destructor has run already."""
         kernel = self.cpu.config.kernel
         if not kernel.split_ptlocks or (kernel.ptlock_alloc and not kernel.dtor_after_grace_period):
             return ()
-        return tuple(lock_name(pte_lockptr(self.cpu.config, self.cpu.mm, table)) for table in tables)
+        return tuple(lock_name((level, table)) for level, table in tables if level in LOCKED)
 
     async def _flush_tables(self) -> None:
         """tlb_table_flush(): the batch goes to RCU, with its own page."""
         if self.tables:
-            tables = tuple(self.tables)
-            await CallRcuFree(self.cpu.id, (*tables, self.table_batch), self._locks(tables))
+            tables = tuple(table for _, table in self.tables)
+            await CallRcuFree(self.cpu.id, (*tables, self.table_batch), self._locks(self.tables))
             self.tables, self.table_batch = [], 0
 
     # -- flushing -----------------------------------------------------------------------------------------------------
@@ -337,13 +344,12 @@ class Gather:
         """tlb_flush_mmu(): flush, hand the tables to RCU, free the pages. In that order, and no other."""
         await self.flush_tlbonly()
         await self._flush_tables()
-        tables = tuple(-pfn for pfn in self.pages if pfn < 0)
-        pages = tuple(pfn for pfn in self.pages if pfn >= 0)
-        self.pages = []
+        pages, tables = tuple(self.pages), self.page_tables
+        self.pages, self.page_tables = [], []
         if pages:
             await PutFrames(self.cpu.id, pages, "gather")
         if tables:
-            await FreeTables(self.cpu.id, tables, self._locks(tables))
+            await FreeTables(self.cpu.id, tuple(table for _, table in tables), self._locks(tables))
         self.active, self.room = 0, self.cpu.config.kernel.gather_bundle - 1
 
 

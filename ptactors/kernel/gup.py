@@ -11,6 +11,8 @@ import attrs
 from ptactors.hardware.cpu import Cpu
 from ptactors.hardware.interrupt import IrqRestore, IrqSave
 from ptactors.hardware.memory import PutFrames, data, frame, get_frame, head
+from ptactors.kernel.mm import FindVma
+from ptactors.kernel.mmap_lock import MmapUnlock, take_mmap_lock
 from ptactors.kernel.pgtable import MapPte, PteUnmap, ReadPmd, ReadPte, ReadUpper, pte_offset_map_nolock
 from ptactors.kernel.rcu import RcuReadLock, RcuReadUnlock
 from ptactors.model import paging
@@ -118,8 +120,18 @@ async def _grab_huge(cpu: Cpu, va: int, pmd_table: int, pmdval: int) -> int | No
     return pfn
 
 
-async def walk_pte(cpu: Cpu, va: int, times: int) -> int | str:
-    """Read one PTE ``times`` times in one pte_offset_map() section, interrupts on; "present" or "none" as last seen."""
+async def walk_pte(cpu: Cpu, va: int, times: int) -> str:
+    """Read one PTE ``times`` times in one pte_offset_map() section, interrupts on; "present" or "none" as last seen.
+
+    mmap_lock is held for reading, as walkers of user memory must: it keeps munmap away, but not a madvise that frees the table.
+    """
+    await take_mmap_lock(cpu.id, cpu.mm, False)
+    seen = await _walk_pte(cpu, va, times) if await FindVma(cpu.mm, va) is not None else NOTHING
+    await MmapUnlock(cpu.id, cpu.mm, False)
+    return seen
+
+
+async def _walk_pte(cpu: Cpu, va: int, times: int) -> str:
     upper = await ReadUpper(cpu.mm, va)
     mapped = await pte_offset_map_nolock(cpu, upper.pmd, va) if upper.pmd else None
     if mapped is None:

@@ -4,7 +4,8 @@ Who cannot have one at once is switched out, and so passes a quiescent state of 
 
 Source: include/linux/mmap_lock.h, kernel/locking/rwsem.c; per-VMA locks as up to v6.14: a sequence number and an rwsem that
 readers only try. Simplified: mmap_lock has no queue, so a reader may always overtake waiting writers (Linux lets it until a
-hand-off is set); trylocks do not fail spuriously.
+hand-off is set); trylocks do not fail spuriously; the CPU of a sleeping thread keeps the mm loaded and is not lazy; the sequence
+moves on when mmap_lock is dropped and not also when it is taken.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def vma_lock(vma: str) -> Cell[VmaLock]:
 
 @attrs.frozen
 class MmapLock(Step[None]):
-    """mmap_read_lock() or mmap_write_lock(). Taking it for writing moves the sequence on first (mm_lock_seqcount_begin)."""
+    """The slow path of mmap_read_lock() and mmap_write_lock(): what a sleeper wakes up with."""
 
     cpu: int
     mm: str

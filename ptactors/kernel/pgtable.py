@@ -175,7 +175,7 @@ class WriteEntry(Step[int]):
             add_pgtables(state, self.cpu, self.mm, self.pgtables_delta)
         state.write(cell, self.new)
         gen = state.read(frame(self.table)).gen
-        state.emit(EntryWrite(self.what, self.cpu, self.mm, self.level, self.va, self.table, gen, slot, old, self.new))
+        state.emit(EntryWrite(self.what, self.cpu, self.mm, int(self.level), self.va, self.table, gen, slot, old, self.new))
         if self.gather and old & PRESENT and not old & SPECIAL:
             state.emit(GatherPage(self.cpu, self.mm, self.va, paging.pfn_of(old)))
         return old
@@ -207,7 +207,7 @@ class FillTable(Step[None]):
             new = self.first + slot * self.step
             state.write(entry(self.table, slot), new)
             va = self.va + slot * PAGE_SIZE
-            state.emit(EntryWrite("pte_set", self.cpu, self.mm, Level.PTE, va, self.table, gen, slot, 0, new))
+            state.emit(EntryWrite("pte_set", self.cpu, self.mm, int(Level.PTE), va, self.table, gen, slot, 0, new))
 
     def touches(self, state: State) -> Footprint:
         """The table."""

@@ -21,7 +21,6 @@ from ptactors.kernel.pgtable import (
     WriteEntry,
     pte_offset_map_nolock,
 )
-from ptactors.kernel.rcu import CondResched
 from ptactors.model import paging
 from ptactors.model.paging import PAGE_SIZE, PMD_SIZE, Level, align_down, align_up
 
@@ -102,7 +101,6 @@ async def try_to_reclaim_pgtables(tlb: Gather, vma: Vma, start: int, end: int) -
         if upper.pmd:
             await _reclaim_one(tlb, upper.pmd, at)
         at += PMD_SIZE
-        await CondResched(cpu.id)
 
 
 async def _reclaim_one(tlb: Gather, pmd_table: int, va: int) -> None:

@@ -6,7 +6,8 @@ be under way (PREEMPT_RCU, or a preempt count that is kept); cond_resched report
 does outside readers. IRQs off, preemption off and rcu_read_lock are all readers: in those the tick reports nothing.
 
 Source: kernel/rcu/tree.c, tree_plugin.h (v6.10-6.14). Simplified: grace periods have one phase; callbacks of one CPU run in
-order on an actor of their own, each as one step; quiescent states are seen at once (the scheduling of the actor is the delay).
+order on an actor of their own, each as one step; quiescent states are seen at once (the scheduling of the actor is the delay);
+might_sleep() is no cond_resched() under VOLUNTARY.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ class CallRcuFree(Step[None]):
         due = due_now(state)
         state.write(callbacks(self.cpu), (*state.read(callbacks(self.cpu)), Callback(due, self.tables, self.locks)))
         _need(state, due)
-        state.emit(CallRcu(self.cpu, f"free {len(self.tables)} table{'s' * (len(self.tables) > 1)}", due))
+        state.emit(CallRcu(self.cpu, f"free {len(self.tables)} page{'s' * (len(self.tables) > 1)}", due))
 
     def touches(self, state: State) -> Footprint:
         """The queue and what is needed of grace periods."""
@@ -317,8 +318,10 @@ class QuiescentState(Step[None]):
         cpu = self.cpu
         if not state.read(gp()).waiting >> cpu & 1 or state.read(in_irq(cpu)):
             return False
-        if state.read(mode(cpu)) in (USER, IDLE):
+        if state.read(mode(cpu)) == USER:
             return True
+        if state.read(mode(cpu)) == IDLE:  # asleep; under PREEMPT_RCU inside a reader it would be queued as a blocked one
+            return not state.read(rcu_depth(cpu)) or state.config.machine.preemption is not Preemption.FULL
         if state.config.machine.preemption in (Preemption.NONE, Preemption.VOLUNTARY):
             return False  # no PREEMPT_COUNT: a tick in the kernel cannot tell a reader from other code
         return not (state.read(rcu_depth(cpu)) or state.read(preempt(cpu)) or state.read(irqs_off(cpu)))
@@ -388,7 +391,7 @@ class InvokeCallback(Step[None]):
         """Run it."""
         first, *rest = state.read(callbacks(self.cpu))
         state.write(callbacks(self.cpu), tuple(rest))
-        state.emit(RcuCallback(self.cpu, f"free {len(first.tables)} table{'s' * (len(first.tables) > 1)}", first.due))
+        state.emit(RcuCallback(self.cpu, f"free {len(first.tables)} page{'s' * (len(first.tables) > 1)}", first.due))
         for lock in first.locks:
             state.emit(LockFree(self.cpu, lock))
         for table in first.tables:

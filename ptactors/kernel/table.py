@@ -161,7 +161,8 @@ OPERATIONS: dict[str, Operation] = {
             _REGISTER,
             mirrors="pte_offset_map() ... pte_unmap()",
             source="mm/pgtable-generic.c; v6.5-6.14",
-            steps=RCU | {pgtable.ReadUpper, pgtable.MapPte, pgtable.ReadPte, pgtable.PteUnmap, rcu.SetMode},
+            steps=RCU | MMAP | {mm.FindVma, pgtable.ReadUpper, pgtable.MapPte, pgtable.ReadPte, pgtable.PteUnmap},
+            locks=("mmap",),
         ),
         _operation(
             syscall.op_gup_fast,

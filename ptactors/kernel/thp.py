@@ -138,7 +138,7 @@ async def do_huge_pmd_anonymous_page(cpu: Cpu, va: int, pmd_table: int, write: b
         return
     await Deposit(pmd_table, spare)
     await arch_flush_tlb_before_set_huge_page(cpu, va)
-    flags = PRESENT | USER | HUGE | (0 if zero else WRITE | (DIRTY | ACCESSED if write else 0))
+    flags = PRESENT | USER | HUGE | ACCESSED | (0 if zero else WRITE | DIRTY)
     if not zero:
         await AddRss(cpu.id, cpu.mm, (("anon", HPAGE_PMD_NR),))
     await WriteEntry("set_huge_pmd", cpu.id, cpu.mm, Level.PMD, base, pmd_table, paging.make(pfn, flags), PAGE_SIZE)
@@ -220,7 +220,7 @@ async def split_huge_pmd(cpu: Cpu, va: int, pmd_table: int) -> None:
     await flush_tlb_range(cpu, base, base + PMD_SIZE, "pmdp_invalidate")
     table = await Withdraw(pmd_table)
     if zero:
-        await FillTable(cpu.id, cpu.mm, base, table, paging.make(ZERO_PFN, PRESENT | USER | SPECIAL), 0)
+        await FillTable(cpu.id, cpu.mm, base, table, paging.make(ZERO_PFN, PRESENT | USER | SPECIAL | ACCESSED), 0)
     else:
         await GetPages(cpu.id, paging.pfn_of(old), HPAGE_PMD_NR - 1)
         await FillTable(cpu.id, cpu.mm, base, table, old & ~HUGE | PRESENT, PAGE_SIZE)

@@ -6,8 +6,8 @@ that have the mm loaded; a CPU that is lazy (a kernel thread on borrowed tables)
 catches up when it comes back.
 
 Source: arch/x86/mm/tlb.c, v6.10-6.14; the two variants of mm_cpumask handling are those up to v6.13 (``left_mask`` clear) and
-from v6.14 (keep). Simplified: no KPTI user PCID, no INVLPGB, no paravirt flush; stale mask bits are dropped
-when such a CPU is interrupted, but no interrupt is sent once a second to that end.
+from v6.14 (keep). Simplified: no KPTI user PCID, no INVLPGB, no paravirt flush; init_mm keeps the asid of the mm it takes
+over from; stale mask bits are dropped when such a CPU is interrupted, but no interrupt is sent once a second to that end.
 """
 
 from __future__ import annotations
@@ -198,6 +198,7 @@ class BeginFlush(Step[None]):
     mm: str
     start: int
     end: int
+    stride: int
     gen: int
     freed_tables: bool
     targets: tuple[int, ...]
@@ -205,7 +206,7 @@ class BeginFlush(Step[None]):
 
     def apply(self, state: State) -> None:
         """Say so."""
-        pages = -1 if self.end == TLB_FLUSH_ALL else (self.end - self.start) // PAGE_SIZE
+        pages = -1 if self.end == TLB_FLUSH_ALL else self.end - self.start >> self.stride
         state.emit(
             TlbFlush(self.cpu, self.reason, pages, self.mm, self.start, self.end, self.gen, self.freed_tables, self.targets)
         )
@@ -249,7 +250,7 @@ async def flush_tlb_mm_range(cpu: Cpu, start: int, end: int, stride: int, freed_
         others = [other for other in others if should_flush_tlb(cpu, await ReadTlbState(other))]
     if not cpu.config.kernel.pending_flush:
         others = []
-    await BeginFlush(cpu.id, reason, mm, start, end, gen, freed_tables, tuple(others))
+    await BeginFlush(cpu.id, reason, mm, start, end, stride, gen, freed_tables, tuple(others))
     info: Info = (mm, start, end, stride, gen)
     local = _flush_here(cpu.id, info, cpu.config.kernel) if mask >> cpu.id & 1 else None
     await call_function_and_wait(cpu.id, tuple(others), "flush_tlb_func", info, local)
@@ -297,7 +298,12 @@ async def flush_tlb_func(cpu: int, info: Info, kernel: Kernel) -> None:
 
 
 async def _load_init_mm(cpu: int, here: TlbState, left_mask: LeftMask) -> None:
-    """switch_mm_irqs_off(NULL, &init_mm): user tables are out of reach; the asid keeps its old generation."""
+    """switch_mm_irqs_off(NULL, &init_mm): user tables are out of reach; the asid keeps its old generation.
+
+    Up to v6.13 the mask bit goes before CR3 is written, as in :func:`_load_other`: for a few instructions the CPU's walker
+    may use tables that another CPU, which skips it already, frees at once. True of those
+    kernels where tables are freed without RCU.
+    """
     if left_mask is LeftMask.CLEAR:
         await ChangeMask(cpu, here.loaded, False)
     await WriteCr3(cpu, INIT_MM, 0, here.asid, True)

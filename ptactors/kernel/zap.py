@@ -1,9 +1,10 @@
 """Zapping: madvise(MADV_DONTNEED) down to the entries of one PTE page.
 
 Source: mm/madvise.c (madvise_dontneed_free, madvise_dontneed_single_vma), mm/memory.c (zap_page_range_single, zap_pmd_range,
-zap_pte_range, do_zap_pte_range), v6.10-6.14. The order of clearing, accounting, flushing, unlocking and freeing is the kernel's;
-each is a step of its own. Simplified: no mmu notifiers, no batching over large folios, hugetlb and PFN mappings have no entries
-here; a scan of a table under its lock is one step, and entries that are none cost none.
+zap_pte_range, do_zap_pte_range), v6.10-6.14. The order of clearing, accounting, flushing, unlocking and freeing is the
+kernel's; each is a step of its own. Simplified: no mmu notifiers, no batching over large folios, no PFN mappings; a scan of a
+table under its lock is one step, and entries that are none cost none; Linux offers to reschedule after a pmd that is none
+too, here only after one that was zapped.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ptactors.config import PtReclaim
 from ptactors.hardware.cpu import Cpu
 from ptactors.hardware.memory import ZERO_PFN, frame, head, mark_dirty
 from ptactors.kernel.gather import Gather
+from ptactors.kernel.lock import SpinUnlock
 from ptactors.kernel.mm import AddRss, Vma, VmasOf
 from ptactors.kernel.mmap_lock import MmapUnlock, take_mmap_lock
 from ptactors.kernel.pgtable import (
@@ -25,6 +27,7 @@ from ptactors.kernel.pgtable import (
     ReadUpper,
     ScanTable,
     WriteEntry,
+    pmd_lock,
     pte_offset_map_lock,
     pte_unmap_unlock,
 )
@@ -147,16 +150,30 @@ async def zap_page_range_single(cpu: Cpu, vma: Vma, start: int, end: int) -> Non
 
 
 async def unmap_single_vma(tlb: Gather, vma: Vma, start: int, end: int, details: ZapDetails) -> None:
-    """unmap_page_range(): every PMD page in the range. hugetlb mappings have a zap of their own, without entries here."""
-    if vma.kind == "hugetlb":
-        return
+    """unmap_page_range(): every PMD page in the range; hugetlb mappings have a zap of their own."""
     at = start
     while at < end:
         after = addr_end(at, end, Level.PUD)
         upper = await ReadUpper(tlb.cpu.mm, at)
-        if upper.pmd:
+        if upper.pmd and vma.kind == "hugetlb":
+            await unmap_hugepage_range(tlb, upper.pmd, at, after)
+        elif upper.pmd:
             await zap_pmd_range(tlb, vma, upper.pmd, at, after, details)
         at = after
+
+
+async def unmap_hugepage_range(tlb: Gather, pmd_table: int, start: int, end: int) -> None:
+    """__unmap_hugepage_range(): clear the huge pmds; tables are none of its business."""
+    cpu = tlb.cpu
+    for va in range(start, end, PMD_SIZE):
+        if not is_trans_huge(await ReadPmd(pmd_table, va)):
+            continue
+        lock = await pmd_lock(cpu, pmd_table)
+        old = await WriteEntry("pmd_clear", cpu.id, cpu.mm, Level.PMD, va, pmd_table, 0, 0, True)
+        tlb.record_pmd(va)
+        await SpinUnlock(cpu.id, lock)
+        if await tlb.queue_page(paging.pfn_of(old)):
+            await tlb.flush_mmu()
 
 
 async def zap_pmd_range(tlb: Gather, vma: Vma, pmd_table: int, start: int, end: int, details: ZapDetails) -> None:

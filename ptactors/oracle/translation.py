@@ -118,9 +118,10 @@ class TwoTranslations(Oracle):
                     self._compare(step, actor, held.fill)
 
     def _compare(self, step: int, actor: int, fill: TlbFill) -> None:
+        lazy = self.mirror.lazy  # a lazy CPU uses none of its entries before it has caught up with the mm's generation
         for _, held in self.mirror.caches.rivals(fill):
             other = held.fill
-            if other.mm == fill.mm:
+            if other.mm == fill.mm and not (lazy.get(fill.cpu) or lazy.get(other.cpu)):
                 va = _common(fill, other)
                 pfn = fill.pfn + ((va - fill.va) >> 12)
                 if pfn != held.frame_of(va) and self._counts(fill, other) and self.first():

@@ -28,6 +28,8 @@ _QUIET = (ev.WalkRead, ev.LockRelease, ev.Rss, ev.PgtablesBytes, ev.FrameRef, ev
 _TELLING = (ev.SyscallEnter, ev.OpBegin, ev.PageFault, ev.TlbFlush, ev.TlbFlushEnd, ev.IpiSend, ev.CsdEnter, ev.MachineCheck,
             ev.MemRead, ev.MemWrite, ev.TlbInvalidate, ev.FrameFree, ev.GatherTable, ev.TableMap, ev.GupPin)  # fmt: skip
 """Kinds that a story tells beside what the finding names."""
+_AFTER: tuple[type, ...] = (ev.MemRead, ev.TlbInvalidate, ev.FrameFree)
+"""Kinds that tell how it ends, the first of each."""
 _EVENTFUL = (ev.OpBegin, ev.SyscallEnter, ev.SyscallExit, ev.PageFault, ev.EntryWrite, ev.TlbFill, ev.TlbFlush, ev.MemRead,
              ev.MemWrite, ev.Register, ev.Stuck, ev.RcuGpEnd, ev.RcuCallback, ev.IpiSend, ev.CsdEnter)  # fmt: skip
 """Kinds that stand for a run in which nothing was found."""
@@ -102,15 +104,25 @@ def _story(
     keys = {row for row in lines if row >= 0}
     first = min((row for row in keys if records[row][0] > 0), default=hazard)
     others = [i for i in ranked if i not in keys and type(records[i][2]) in _TELLING and ranked[i] <= _worth(records[i][2])]
-    frame = [i for i in others if i < first and ranked[i] == FRAME]
-    between = [i for i in others if first <= i < hazard]
-    after = [i for i in others if i > hazard][: max(2, _STORY - len(keys) - len(frame) - len(between))]
-    room = max(0, _STORY - len(keys) - 1)
-    chosen = sorted([*frame, *between, *after], key=lambda i: (ranked[i], abs(i - hazard), i))[:room]
+    before = [i for i in others if i < hazard and (i >= first or ranked[i] == FRAME) and type(records[i][2]) not in _AFTER]
+    room = max(0, _STORY - len(keys) - len(_AFTER))
+    chosen = sorted(before, key=lambda i: (ranked[i], abs(i - hazard), i))[:room]
+    chosen += _aftermath(records, [i for i in others if i > hazard], records[hazard][2].cpu)
     told = [_line(records, row, text, symbols, True, False) for row, text in lines.items() if row != hazard]
     told += [_line(records, row, "", symbols, False, False) for row in chosen if not _repeats(records, row, chosen)]
     told.append(_line(records, hazard, finding.what, symbols, True, True))
     return tuple(sorted(told, key=lambda line: line.row))
+
+
+def _aftermath(records: Sequence[Record], later: Sequence[int], cpu: int) -> list[int]:
+    """How it ends: the next access of that CPU, when it forgets, what is freed."""
+    found: list[int] = []
+    for kind in _AFTER:
+        own = (i for i in later if type(records[i][2]) is kind and (kind is ev.FrameFree or records[i][2].cpu == cpu))
+        row = next(own, None)
+        if row is not None:
+            found.append(row)
+    return found
 
 
 def _worth(event: Any) -> int:

@@ -14,7 +14,7 @@ from ptactors.campaign.names import known_names
 from ptactors.campaign.single import single_error
 from ptactors.config import KERNEL_KNOBS, MACHINE_KNOBS, PRESETS
 from ptactors.engine import token as tokens
-from ptactors.engine.choices import Choices, Follow, Noted
+from ptactors.engine.choices import Choices, Decision, Follow, Noted
 from ptactors.engine.schedule import Schedule
 from ptactors.engine.strategy.base import Strategy
 from ptactors.engine.strategy.replay import Replay
@@ -33,35 +33,36 @@ _KNOBS: dict[str, Any] = {**KERNEL_KNOBS, **MACHINE_KNOBS}
 
 @attrs.frozen(kw_only=True)
 class Run:
-    """A run that was made again: the recording with names of steps, and what came of it."""
+    """A run that was made again."""
 
     recording: Recording
     outcome: Outcome
-    """Recorded."""
-    decisions: tuple[Any, ...]
+    decisions: tuple[Decision, ...]
     """Its decision points."""
     notes: tuple[str, ...] = ()
     """What a lenient replay let pass."""
 
 
-def recall(text: str, locate: Locate, *, lenient: bool = False) -> Run:
-    """The run that a token or the path of a schedule file means, made again with everything recorded.
+def recall(text: str, locate: Locate, *, lenient: bool = False, record: bool = True) -> Run:
+    """The run that a token or the path of a schedule file means, made again; recorded if that is asked for.
 
     Raises OSError, ScenarioError, IncompatibleRecording and ReplayDivergence; a lenient one goes on instead wherever it can, with
     a note: a token's choices as far as they go and then the canonical tail, a file's turns in their order as far as they exist.
     """
     notes: list[str] = []
-    if tokens.is_token(text):
+    if _means_token(text):
         token = tokens.read(text)
         scenario, cell = _cell_of_token(token, locate, notes if lenient else None)
         strategy = _strategy_name(token)
-        made = perform(scenario, cell, Choices(token.choices, lenient=lenient), strategy, token.seed)
+        made = perform(scenario, cell, Choices(token.choices, lenient=lenient), strategy, token.seed, record=record)
         _compare(token, made.outcome, notes if lenient else None)
         return attrs.evolve(made, notes=tuple(notes))
     if not lenient:
         recording = recorded(Path(text), locate)
         schedule = recording.schedule
-        return perform(recording.scenario, recording.cell, Replay(schedule), schedule.strategy, schedule.seed)
+        by = Replay(schedule)
+        made = perform(recording.scenario, recording.cell, by, schedule.strategy, schedule.seed, record=record)
+        return attrs.evolve(made, recording=recording)
     schedule = Schedule.load(Path(text))
     scenario = load(locate(schedule), known_names())
     cell = _nearest_cell(scenario, schedule, notes)
@@ -69,7 +70,7 @@ def recall(text: str, locate: Locate, *, lenient: bool = False) -> Run:
         notes.append(f"recorded by ptactors {schedule.version}, this is {__version__}")
     if schedule.digest != scenario.digest:
         notes.append(f"scenario {scenario.path} was changed since the recording")
-    made = perform(scenario, cell, Follow(schedule.turns), schedule.strategy, schedule.seed)
+    made = perform(scenario, cell, Follow(schedule.turns), schedule.strategy, schedule.seed, record=True)
     again = made.outcome.schedule.turns
     if again != schedule.turns:
         same = next((i for i, (a, b) in enumerate(zip(again, schedule.turns, strict=False)) if a != b), len(again))
@@ -77,14 +78,17 @@ def recall(text: str, locate: Locate, *, lenient: bool = False) -> Run:
     return attrs.evolve(made, notes=tuple(notes))
 
 
+def _means_token(text: str) -> bool:
+    """Whether the text is meant to be a token, be it a damaged one: no file of that name is there, and it has a token's dots."""
+    return tokens.is_token(text) or (text.count(".") >= 4 and "/" not in text and not Path(text).exists())
+
+
 def perform(scenario: Scenario, cell: Cell, by: Strategy, strategy: str, seed: int, *, record: bool = True) -> Run:
     """Make a run that ``by`` chooses; ``strategy`` and ``seed`` say where it comes from. Raises ReplayDivergence."""
     noted = Noted(by)
-    known = strategy if strategy in STRATEGIES else next(iter(STRATEGIES))
     with single_error():
-        outcome = play(scenario, cell, strategy=known, seed=seed, host="direct", record=record, by=noted)
-    schedule = attrs.evolve(outcome.schedule, strategy=strategy)
-    recording = Recording(schedule=schedule, scenario=scenario, cell=cell)
+        outcome = play(scenario, cell, strategy=strategy, seed=seed, host="direct", record=record, by=noted)
+    recording = Recording(schedule=outcome.schedule, scenario=scenario, cell=cell)
     return Run(recording=recording, outcome=outcome, decisions=tuple(noted.decisions))
 
 
@@ -95,13 +99,15 @@ def token_of(run: Run) -> Token:
     """The token of a run. Raises IncompatibleRecording where its cell cannot be named."""
     scenario, cell, schedule = run.recording.scenario, run.recording.cell, run.recording.schedule
     preset, number, knobs = _origin(scenario, cell)
-    if schedule.strategy not in STRATEGIES:
+    strategy, _, parameters = schedule.strategy.partition(":")
+    if strategy not in STRATEGIES or not parameters.isascii():
         raise IncompatibleRecording(f"no token can name strategy {schedule.strategy!r}")
     return Token(
         scenario=scenario.name, digest=tokens.fingerprint(scenario.digest, tokens.DIGEST),
         cell_check=_cell_check(cell, schedule.strategy), outcome=tokens.fingerprint(run.outcome.digest, tokens.OUTCOME),
-        version=__version__, preset=preset, cell=number, knobs=knobs, strategy=list(STRATEGIES).index(schedule.strategy),
-        seed=schedule.seed, steps=run.outcome.steps, choices=tokens.trimmed(d.index for d in run.decisions),
+        version=__version__, preset=preset, cell=number, knobs=knobs, strategy=list(STRATEGIES).index(strategy),
+        parameters=parameters, seed=schedule.seed, steps=run.outcome.steps,
+        choices=tokens.trimmed(d.choice for d in run.decisions),
     )  # fmt: skip
 
 
@@ -176,11 +182,7 @@ def _cell_of_token(token: Token, locate: Locate, notes: list[str] | None) -> tup
 
     if token.version != __version__:
         refuse(f"it was made by ptactors {token.version or 'of another version'}, this is {__version__}")
-    named = Schedule(
-        version=token.version, scenario=token.scenario, scenario_path=f"{token.scenario}.toml", digest="", cell="", knobs={},
-        strategy="", seed=token.seed, turns=(),
-    )  # fmt: skip
-    scenario = load(locate(named), known_names())
+    scenario = load(locate(named_only(token)), known_names())
     if tokens.fingerprint(scenario.digest, tokens.DIGEST) != token.digest:
         refuse(f"scenario {scenario.path} was changed since it was made")
     cell = _cell(scenario, token)
@@ -189,6 +191,14 @@ def _cell_of_token(token: Token, locate: Locate, notes: list[str] | None) -> tup
     if _cell_check(cell, _strategy_name(token)) != token.cell_check:
         refuse(f"cell {cell.index} ({cell.name}) of {scenario.path} has other knobs than then")
     return scenario, cell
+
+
+def named_only(token: Token) -> Schedule:
+    """A schedule that says no more than a token does of where its scenario is: its name."""
+    return Schedule(
+        version=token.version, scenario=token.scenario, scenario_path=f"{token.scenario}.toml", digest="", cell="", knobs={},
+        strategy="", seed=token.seed, turns=(),
+    )  # fmt: skip
 
 
 def _cell(scenario: Scenario, token: Token) -> Cell | None:
@@ -206,7 +216,8 @@ def _cell(scenario: Scenario, token: Token) -> Cell | None:
 
 def _strategy_name(token: Token) -> str:
     names = list(STRATEGIES)
-    return names[token.strategy] if token.strategy < len(names) else names[0]
+    name = names[token.strategy] if token.strategy < len(names) else names[0]
+    return f"{name}:{token.parameters}" if token.parameters else name
 
 
 def _compare(token: Token, outcome: Outcome, notes: list[str] | None) -> None:

@@ -123,9 +123,7 @@ class Machine:
         setup.prepare(self.state, scenario, self._threads())
         chooser = by or self._strategy(*self.provenance, replay)
         most, contest = probe or (scenario.max_steps, self._contest(chooser))
-        self.baton = Baton(
-            self.state, self.actors, chooser, max_steps=most, when_quiet=self._when_quiet, contest=contest
-        )
+        self.baton = Baton(self.state, self.actors, chooser, max_steps=most, when_quiet=self._when_quiet, contest=contest)
         if isinstance(chooser, Sampler):
             chooser.begin(self.baton)
         self._final: Ending | None = None

@@ -125,11 +125,15 @@ def _page(state: State, vma: Vma, va: int, kind: str, value: int | str, extra: i
 def _huge_page(state: State, vma: Vma, va: int, value: int | str) -> None:
     mm = vma.process
     pmd_table = _pmd_table(state, mm, va)
-    pfn = alloc_frame(state, BOOT, "anon", HPAGE_PMD_ORDER, mm)
-    Deposit(pmd_table, AllocTable(BOOT, mm, Level.PTE).apply(state)).apply(state)
-    mms.add_rss(state, BOOT, mm, "anon", HPAGE_PMD_NR)
+    hugetlb = vma.kind == "hugetlb"
+    pfn = alloc_frame(state, BOOT, "hugetlb" if hugetlb else "anon", HPAGE_PMD_ORDER, mm)
+    if not hugetlb:
+        Deposit(pmd_table, AllocTable(BOOT, mm, Level.PTE).apply(state)).apply(state)
+        mms.add_rss(state, BOOT, mm, "anon", HPAGE_PMD_NR)
     flags = MAPPED | HUGE | DIRTY | (WRITE if vma.writable else 0)
-    WriteEntry("set_huge_pmd", BOOT, mm, Level.PMD, va, pmd_table, paging.make(pfn, flags), PAGE_SIZE).apply(state)
+    WriteEntry("set_huge_pmd", BOOT, mm, Level.PMD, va, pmd_table, paging.make(pfn, flags), 0 if hugetlb else PAGE_SIZE).apply(
+        state
+    )
     gen = state.read(frame(pfn)).gen
     for i in range(HPAGE_PMD_NR):
         _store(state, mm, va + i * PAGE_SIZE, pfn + i, gen, PMD_SIZE, value)

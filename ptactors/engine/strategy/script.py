@@ -61,7 +61,7 @@ class Script:
             if fallback < 0 or option.actor.id < options[fallback].actor.id:
                 fallback = i
         if fallback < 0:
-            raise ReplayDivergence(step, f"the pinned step {self._texts[self._at]} cannot be reached: {target[0]} is blocked")
+            raise ReplayDivergence(step, f"the pinned step {self._texts[self._at]} cannot be reached: {target[0]} cannot move")
         return fallback
 
     def _matches(self, label: tuple[str, str | None, str, int], option: Option, ahead: int) -> bool:

@@ -163,7 +163,7 @@ class RcuCallback(NamedTuple):
 
 
 class TlbFlush(NamedTuple):
-    """flush_tlb_mm_range() has decided: pages is -1 for all; targets are the other CPUs it will interrupt."""
+    """flush_tlb_mm_range() has decided: pages (strides) is -1 for all; targets are the other CPUs it will interrupt."""
 
     cpu: int
     reason: str
