@@ -19,7 +19,7 @@ MIX = text(
     "walk A+0x3000 times 2 -> w",
     machine='thp = "always"\nspeculate = { cpu1 = ["A+0x3000", "A+0x5000"] }\nspeculative_fills = 2',
     vmas=vma(size="6M", populate={"A+0x3000": "old", "A+2M": "x"}),
-    rest=MAYBE + '[matrix]\npreset = ["rfc-v1", "v6.14"]\n[explore]\nruns = 3\nseed = 11\n',
+    rest=MAYBE + '[matrix]\npreset = ["rfc-v1", "v6.14"]\n[explore]\nruns = 2\nseed = 11\n',
 ).replace('name = "small"', 'name = "mix"')
 
 
@@ -61,8 +61,8 @@ def _in_processes(folder: Path, count: int) -> None:
     assert (code, err) == (0, "")
     assert "Cell mix/1" in out
     logs = [name for name in kept if name.endswith(".jsonl")]
-    assert len(logs) == 6  # two cells, three seeds
-    assert len({kept[name] for name in logs}) == 6
+    assert len(logs) == 4  # two cells, two seeds
+    assert len({kept[name] for name in logs}) == 4
     for other in made[1:]:
         assert other == made[0]
 
@@ -70,7 +70,7 @@ def _in_processes(folder: Path, count: int) -> None:
 def test_a_replay_of_the_saved_schedule_writes_the_same_log(tmp_path) -> None:
     _, _, _, kept = campaign(tmp_path / "p", 0)
     schedules = [name for name in kept if name.endswith(".schedule.json")]
-    assert len(schedules) == 6
+    assert len(schedules) == 4
     for number, name in enumerate(schedules[::2]):
         host = ("direct", "trio")[number % 2]
         done = ptactors(

@@ -20,8 +20,7 @@ from ptactors.model.step import ANY, Step
 @pytest.mark.parametrize("name", CASES)
 def test_no_step_touches_what_it_does_not_declare(name: str) -> None:
     for number, preset in enumerate(PRESETS):
-        for strategy in ("random", "run-length"):
-            run(CASES[name], number, preset=preset, strategy=strategy, audit=True, record=False)
+        run(CASES[name], number, preset=preset, strategy=("random", "run-length")[number % 2], audit=True, record=False)
 
 
 @pytest.mark.parametrize("knobs", KNOBS, ids=str)

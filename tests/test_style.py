@@ -38,8 +38,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "analysis": ("model", "oracle", "log"),
     "campaign": ("model", "engine", "hardware", "kernel", "oracle", "scenario", "world", "log", "analysis"),
     "shrink": ("model", "engine", "oracle", "scenario", "world", "log", "analysis", "campaign"),
-    "explain": ("model", "engine", "oracle", "scenario", "world", "log", "analysis", "campaign", "shrink"),
-    "report": ("model", "engine", "oracle", "scenario", "world", "log", "analysis", "campaign", "shrink", "explain"),
+    "report": ("model", "engine", "oracle", "scenario", "world", "log", "analysis", "campaign", "shrink"),
+    "explain": ("model", "engine", "oracle", "scenario", "world", "log", "analysis", "campaign", "shrink", "report"),
     "host": (
         "model",
         "engine",

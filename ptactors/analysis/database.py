@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ptactors.analysis.schema import HAZARDS, KINDS, NEEDED, RUNS, VIEWS, columns
+from ptactors.analysis.schema import HAZARDS, NEEDED, RUNS, VIEWS, View, columns
 from ptactors.errors import UsageError
+from ptactors.log.merge import merge
 from ptactors.log.read import SavedLog
 
 if TYPE_CHECKING:
@@ -19,15 +20,13 @@ if TYPE_CHECKING:
 _MEMORY = "700MB"
 _LINE = 1 << 20
 """Longest line that DuckDB takes; its buffers grow with it."""
-_FILES = 8
-"""Files of one query: each has a buffer of 32 MB."""
 
 
 class Database:
     """A database in memory over some logs; a context manager.
 
-    One log is read by each query that names ``events``. DuckDB keeps a buffer of fixed size for each file of a query, so several
-    logs go into a table, a few at a time.
+    One log is read by each query that names ``events``. DuckDB has a buffer of 32 MB for each file of a query, so several logs
+    are merged and go into a table.
     """
 
     def __init__(self, logs: Sequence[SavedLog]) -> None:
@@ -44,6 +43,7 @@ class Database:
             }
         )  # fmt: skip
         self._done: set[str] = set()
+        self._parts: list[Path] | None = None
         self._runs_table()
 
     def __enter__(self) -> Database:
@@ -82,32 +82,48 @@ class Database:
         if not self._once("events"):
             return
         if len(self.logs) == 1:
-            self._connection.execute(f"CREATE TEMP VIEW events AS {_source(self.logs, tuple(columns()))}")
+            self._connection.execute(f"CREATE TEMP VIEW events AS {self._sources(tuple(columns()))[0]}")
         else:
-            self._fill("events", tuple(columns()), "")
+            self._fill("events", tuple(columns()))
 
-    def need_views(self) -> None:
-        """Read what the views need into a table, and make them."""
+    def need_views(self, views: Sequence[View] = VIEWS, more: Sequence[str] = ()) -> None:
+        """Read what some views need, and events ``more``, into the table ``core``, and make these views. Only the first call counts."""
         if not self._once("views"):
             return
-        kinds = ", ".join(f"'{kind}'" for kind in KINDS)
+        kinds = ", ".join(f"'{kind}'" for kind in dict.fromkeys([kind for view in views for kind in view.kinds] + [*more]))
         self._fill("core", NEEDED, f" WHERE ev IN ({kinds})")
-        for view in VIEWS:
+        for view in views:
             self._connection.execute(f"CREATE TEMP VIEW {view.name} AS {view.select.replace('FROM events', 'FROM core')}")
 
-    def _fill(self, table: str, wanted: Sequence[str], where: str) -> None:
+    def _fill(self, table: str, wanted: Sequence[str], where: str = "") -> None:
         """A table of these columns of all logs."""
-        for start in range(0, len(self.logs), _FILES):
-            how = f"INSERT INTO {table}" if start else f"CREATE TEMP TABLE {table} AS"
-            self._connection.execute(f"{how} SELECT * FROM ({_source(self.logs[start : start + _FILES], wanted)}){where}")
+        for number, source in enumerate(self._sources(wanted)):
+            how = f"INSERT INTO {table}" if number else f"CREATE TEMP TABLE {table} AS"
+            self._connection.execute(f"{how} SELECT * FROM ({source}){where}")
 
-    def count_kinds(self) -> dict[str, int]:
-        """Event name -> how many, the commonest first."""
-        counts: Counter[str] = Counter()
-        for start in range(0, len(self.logs), _FILES):
-            some = self.logs[start : start + _FILES]
-            counts.update(dict(self.rows(f"SELECT ev, count(*) FROM ({_source(some, ('ev',), number=False)}) GROUP BY ev")))
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    def _sources(self, wanted: Sequence[str]) -> list[str]:
+        """SELECTs that together give these columns of all events, each event with its log and its position in it.
+
+        Header, trailer and what is no JSON are left out.
+        """
+        known = columns()
+        names = ", ".join(f'"{name}"' for name in wanted)
+        struct = ", ".join(f"\"{name}\": '{known[name]}'" for name in wanted)
+        if len(self.logs) == 1:
+            source = _read(self.logs[0].path, struct)
+            file = _quote(str(self.logs[0].path))
+            where = "ev IS NOT NULL AND ev NOT IN ('header', 'trailer')"
+            return [f"SELECT {file} AS file, row_number() OVER () - 1 AS n, {names} FROM (SELECT * FROM {source} WHERE {where})"]
+        if self._parts is None:
+            self._parts = merge(self.logs, Path(self._spill.name))
+        struct = f"log: 'INTEGER', n: 'BIGINT', {struct}"
+        return [f"SELECT file, n, {names} FROM {_read(part, struct)} JOIN files USING (log)" for part in self._parts]
+
+    def count_kinds(self) -> list[tuple[str, str, int, int, int]]:
+        """(log, event name, how many, greatest step, greatest CPU), the commonest first."""
+        select = "SELECT file, ev, count(*), max(step), max(cpu) FROM"
+        parts = [f"{select} ({source}) GROUP BY file, ev" for source in self._sources(("ev", "step", "cpu"))]
+        return sorted((row for part in parts for row in self.rows(part)), key=lambda row: (-row[2], row[1], row[0]))
 
     def need_hazards(self) -> None:
         """Have the oracles judge every log, once."""
@@ -135,29 +151,16 @@ class Database:
             )
             for log in self.logs
         ]  # fmt: skip
+        self._connection.execute("CREATE TEMP TABLE files (log INTEGER, file VARCHAR)")
+        self._connection.executemany("INSERT INTO files VALUES (?, ?)", [(i, str(log.path)) for i, log in enumerate(self.logs)])
         self._connection.executemany(f"INSERT INTO runs VALUES ({', '.join('?' * len(RUNS))})", rows)
 
 
-def _source(logs: Sequence[SavedLog], wanted: Sequence[str], *, number: bool = True) -> str:
-    """SELECT of these columns from a few files, each event with its position in its log.
-
-    Header, trailer and what is no JSON are left out.
-    """
-    known = columns()
-    struct = ", ".join(f"\"{name}\": '{known[name]}'" for name in wanted)
-    files = ", ".join(_quote(_escape(str(log.path))) for log in logs)
-    names = ", ".join(f'"{name}"' for name in wanted)
-    plain = (
-        f"SELECT filename AS file, {names} FROM read_json([{files}], format='newline_delimited', columns={{{struct}}}, "
-        f"filename=true, hive_partitioning=false, ignore_errors=true, maximum_object_size={_LINE}) "
-        "WHERE ev IS NOT NULL AND ev NOT IN ('header', 'trailer')"
+def _read(path: Path, struct: str) -> str:
+    return (
+        f"read_json([{_quote(_escape(str(path)))}], format='newline_delimited', columns={{{struct}}}, hive_partitioning=false, "
+        f"ignore_errors=true, maximum_object_size={_LINE})"
     )
-    if not number:
-        return plain
-    numbered = f"SELECT file, row_number() OVER () - 1 AS n, {names} FROM ({plain})"
-    if len(logs) == 1:
-        return numbered
-    return f"SELECT file, n - min(n) OVER (PARTITION BY file) AS n, {names} FROM ({numbered})"
 
 
 def _say(error: Exception) -> str:

@@ -45,6 +45,8 @@ class View:
     """One line: what a row is."""
     columns: tuple[tuple[str, str], ...]
     """Column, meaning and unit."""
+    kinds: tuple[str, ...]
+    """The events that it is made of."""
     select: str
     """Its SELECT over ``events``."""
 
@@ -59,6 +61,7 @@ LOCKS = View(
         ("cpu", "CPU"), ("actor", "who holds it"), ("acquired", "step"), ("released", "step; NULL: never"),
         ("held", "steps between the two"),
     ),
+    ("lock_acquire", "lock_release"),
     """
     SELECT file, n, lock, cls, mode, cpu, actor, step AS acquired,
            CASE WHEN next_ev = 'lock_release' THEN next_step END AS released,
@@ -77,6 +80,7 @@ FLUSHES = View(
         ("freed_tables", "whether page tables were freed"), ("targets", "CPUs that are interrupted"), ("tlb_gen", "of the mm after it"),
         ("began", "step"), ("done", "step at which every target has acknowledged; NULL: never"), ("steps", "between the two"),
     ),
+    ("tlb_flush", "tlb_flush_done"),
     """
     SELECT file, n, mm, reason, cpu, "start", "end", sym, pages, freed_tables, targets, tlb_gen, step AS began,
            CASE WHEN next_ev = 'tlb_flush_done' THEN next_step END AS done,
@@ -94,6 +98,7 @@ IPIS = View(
         ("arrived", "step: pending at the target"), ("entered", "step: taken"), ("acknowledged", "step: done"),
         ("steps", "from sent to acknowledged"),
     ),
+    ("ipi_send_cpumask", "ipi_arrive", "csd_function_entry", "csd_function_exit"),
     """
     SELECT file, min(n) AS n, source, target, func, min(step) FILTER (ev = 'ipi_send_cpumask') AS sent,
            min(step) FILTER (ev = 'ipi_arrive') AS arrived, min(step) FILTER (ev = 'csd_function_entry') AS entered,
@@ -114,6 +119,7 @@ GRACE_PERIODS = View(
         ("began", "step"), ("ended", "step; NULL: never"), ("steps", "between the two"), ("waiting", "CPUs that owed a quiescent state"),
         ("requests", "how many wait for it"), ("callbacks", "how many ran"), ("last_callback", "step of the last one"),
     ),
+    ("rcu_call", "rcu_synchronize", "rcu_gp_start", "rcu_gp_end", "rcu_callback"),
     """
     SELECT file, min(n) AS n, seq, min(step) FILTER (ev IN ('rcu_call', 'rcu_synchronize')) AS requested,
            min(step) FILTER (ev = 'rcu_gp_start') AS began, min(step) FILTER (ev = 'rcu_gp_end') AS ended, ended - began AS steps,
@@ -132,6 +138,7 @@ WINDOWS = View(
         ("cpu", "who cleared it"), ("was", "table or huge"), ("cleared", "step"), ("flush_began", "step; NULL: never"),
         ("flush_done", "step"), ("steps", "from cleared to flush_done"), ("reason", "of the flush"),
     ),
+    ("pmd_clear", "tlb_flush", "tlb_flush_done"),
     """
     WITH clears AS (
       SELECT file, n, mm, va, sym, cpu, step, "old", CAST(va AS BIGINT) >> 21 AS region FROM events WHERE ev = 'pmd_clear'),
@@ -155,6 +162,7 @@ FAULTS = View(
         *_PLACE, ("cpu", "CPU"), ("address", "that was accessed"), ("sym", "the same as VMA+offset"), ("error_code", "1 present, 2 write, 4 user"),
         ("began", "step"), ("done", "step; NULL: never"), ("steps", "between the two"), ("result", "what the handler did"),
     ),
+    ("page_fault_user", "page_fault_done"),
     """
     SELECT file, n, cpu, address, sym, error_code, step AS began, CASE WHEN next_ev = 'page_fault_done' THEN next_step END AS done,
            CASE WHEN next_ev = 'page_fault_done' THEN next_step - step END AS steps,
@@ -172,6 +180,7 @@ GATHERS = View(
         ("finished", "step; NULL: never"), ("steps", "between the two"), ("pages", "queued in it"), ("tables", "queued in it"),
         ("nested", "whether it had to flush everything"),
     ),
+    ("gather_begin", "gather_add", "gather_add_table", "gather_finish"),
     """
     SELECT file, min(n) AS n, row_number() OVER (PARTITION BY file ORDER BY min(n)) AS gather, any_value(mm) AS mm, cpu,
            min(step) FILTER (ev = 'gather_begin') AS began, min(step) FILTER (ev = 'gather_finish') AS finished,
@@ -185,12 +194,6 @@ GATHERS = View(
 VIEWS = (LOCKS, FLUSHES, IPIS, GRACE_PERIODS, WINDOWS, FAULTS, GATHERS)
 """Every view over ``events``; a later one may use an earlier one."""
 
-KINDS = (
-    "lock_acquire", "lock_release", "tlb_flush", "tlb_flush_done", "ipi_send_cpumask", "ipi_arrive", "csd_function_entry",
-    "csd_function_exit", "rcu_call", "rcu_synchronize", "rcu_gp_start", "rcu_gp_end", "rcu_callback", "pmd_clear",
-    "page_fault_user", "page_fault_done", "gather_begin", "gather_add", "gather_add_table", "gather_finish",
-)  # fmt: skip
-"""The events that the views are made of."""
 NEEDED = (
     "ev", "step", "cpu", "actor", "sym", "lock", "cls", "mode", "mm", "reason", "pages", "start", "end", "freed_tables", "targets",
     "tlb_gen", "source", "func", "seq", "waiting", "va", "old", "address", "error_code", "result", "nested",

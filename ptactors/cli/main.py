@@ -29,11 +29,16 @@ COMPLETION_VARIABLE = "_PTACTORS_COMPLETE"
 COMMANDS = {
     "run": ("ptactors.cli.run", "Run scenarios and judge their expectations."),
     "replay": ("ptactors.cli.replay", "Make a recorded schedule again, step by step."),
+    "shrink": ("ptactors.cli.shrink", "Make a failing run and its scenario as small as possible."),
+    "explain": ("ptactors.cli.explain", "Tell what a hazard hangs on, and what led to an entry, a table, a frame or a lock."),
+    "diff": ("ptactors.cli.diff", "Tell the first step where two runs part, and why."),
+    "step": ("ptactors.cli.step", "Choose the next actor by hand, see what changes, undo."),
     "check": ("ptactors.cli.check", "Read scenario files and report every error with its position."),
     "list": ("ptactors.cli.listing", "List scenarios, operations, hazards, knobs, presets, strategies or events."),
     "rule": ("ptactors.cli.rule", "Explain a hazard."),
     "log": ("ptactors.cli.logs", "Work with saved logs."),
     "report": ("ptactors.cli.report", "Make an HTML page of a run or of a campaign."),
+    "bench": ("ptactors.cli.bench", "Measure the explorer itself."),
     "schema": ("ptactors.cli.schema", "Print the JSON Schema of scenario files or of the --json document."),
     "completion": ("ptactors.cli.completion", "Print the completion script for a shell."),
 }

@@ -13,7 +13,7 @@ from ptactors.errors import UsageError
 
 @click.command("report")
 @click.argument("file", type=click.Path(exists=True, path_type=Path), metavar="FILE")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT", help="Where it goes; text: stdout.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT", help="The page's file.")
 @click.option("--text", "form", flag_value="text", help="The text diagram instead of a page.")
 @click.option("--mermaid", "form", flag_value="mermaid", help="A Mermaid sequence diagram instead of a page.")
 @click.option("--with-runs", is_flag=True, help="Of a campaign: also a page for each witness, in a folder beside OUT.")

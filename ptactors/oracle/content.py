@@ -58,7 +58,7 @@ class WrongDataAfterDontneed(_Reads):
         " owes.",
         avoided="99baac21e458: if another gather is pending on the mm, flush all of it before returning.",
         knob="nested_gather_flush=false with two overlapping calls",
-        scenario="dontneed-refault",
+        scenario="nested-gather",
     )
 
     def _why(self, token: str) -> str:
@@ -78,7 +78,7 @@ class WrongData(_Reads):
         kernel="gup_fast_pte_range() takes its reference, then rereads pmd and pte; any translation that outlives its page.",
         avoided="The recheck after the reference; unhook, flush, free for everybody else.",
         knob="pending_flush=false, also together with gup_recheck=false",
-        scenario="single-table-vs-gup-fast",
+        scenario="gup-recheck",
     )
 
     def reset(self) -> None:
@@ -128,7 +128,7 @@ class LostWrite(_Reads):
         " flush missed.",
         avoided="Scan before the pmd is cleared whenever the pte lock was dropped.",
         knob="pending_flush=false; install_recheck=false",
-        scenario="dontneed-refault",
+        scenario="install-recheck",
     )
 
     def _why(self, token: str) -> str:
@@ -152,7 +152,7 @@ class LostDirty(Oracle):
         " folio can be cleaned (force_flush, delay_rmap).",
         avoided="xchg() of the entry, never read and store; flush before the pte lock is dropped.",
         knob="atomic_clear=false; flush_dirty_file_under_ptl=false",
-        scenario="dontneed-refault",
+        scenario="atomic-clear",
     )
 
     def reset(self) -> None:

@@ -110,7 +110,7 @@ class HardwareWalkerUaf(Oracle):
         avoided="Flush, with the upper levels, before the table is freed; 478a1c3abebf corrects the address given to"
         " pte_free_tlb() in 7.0.",
         knob="pending_flush=false; flush_lazy_on_freed_tables=false with a lazy CPU that speculates",
-        scenario="case2-two-pte-pages",
+        scenario="lazy-cpu-munmap",
     )
 
     def see(self, step: int, actor: int, event: WalkRead) -> None:
@@ -145,7 +145,7 @@ class LockObjectUaf(Oracle):
         kernel="pagetable_pte_dtor() frees ptdesc->ptl with ALLOC_SPLIT_PTLOCKS; a racing pte_offset_map_lock() spins on it.",
         avoided="v6.14 moves the destructor into __tlb_remove_table(), after the grace period.",
         knob="dtor_after_grace_period=false with ptlock_alloc=true",
-        scenario="single-table-vs-rcu-walker",
+        scenario="table-lock-freed",
     )
 
     def see(self, step: int, actor: int, event: LockAcquire) -> None:
@@ -260,7 +260,7 @@ class DoubleFree(Oracle):
         avoided="Clearing the pmd under pmd and pte lock after pmd_same() (RFC) or a fresh read of the pmd (v6.14)"
         " makes one win.",
         knob="reclaim_pmd_same=false with pt_reclaim=rfc",
-        scenario="nonempty-table",
+        scenario="double-reclaim",
     )
 
     def see(self, step: int, actor: int, event: FrameFree | GatherTable) -> None:

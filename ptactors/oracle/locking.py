@@ -39,7 +39,7 @@ class LockOrder(Oracle):
         avoided="Under the pte lock the pmd lock is taken by spin_trylock() only; if that fails try_to_free_pte() takes"
         " both in order.",
         knob="reclaim_trylock=false",
-        scenario="nonempty-table",
+        scenario="reclaim-lock-order",
     )
 
     def see(self, step: int, actor: int, event: LockAcquire) -> None:
@@ -117,7 +117,7 @@ class ProtocolViolation(Oracle):
         " leaves that to its"
         " caller. Only free_pgtables() writes without locks.",
         knob="map_lock_recheck=false",
-        scenario="case2-two-pte-pages",
+        scenario="map-lock-recheck",
     )
 
     def listeners(self) -> dict[type, Listener]:

@@ -185,7 +185,7 @@ class StaleTlbToFreedPage(Oracle):
         " gives them back (mm_tlb_flush_nested() where a second gather is pending).",
         avoided="Unhook, flush, free: in this order. 99baac21e458 (v4.13) forces the flush of nested gathers.",
         knob="pending_flush=false",
-        scenario="dontneed-refault",
+        scenario="flush-before-free",
     )
 
     def see(self, step: int, actor: int, event: MemRead | MemWrite) -> None:
@@ -255,7 +255,7 @@ class Crash(Oracle):
         kernel="The comment in __split_huge_pmd_locked() and pmdp_invalidate(); KVM's erratum_383_found.",
         avoided="Clear the entry, flush, then write the entry of the other size: never let both be cached.",
         knob="mixed_sizes=machine-check (hardware erratum-383) with flush_before_set_huge=false",
-        scenario="case1-mixed-page-size",
+        scenario="erratum-383",
     )
 
     def see(self, step: int, actor: int, event: Any) -> None:

@@ -24,7 +24,8 @@ _SETUP = 6
 """Records of the set-up among them."""
 _STORY = 16
 """Lines of the story, at most."""
-_QUIET = (ev.WalkRead, ev.LockRelease, ev.Rss, ev.PgtablesBytes, ev.FrameRef, ev.RcuUnlock, ev.UserMode, ev.LockInit, ev.MightSleep)
+_QUIET = (ev.WalkRead, ev.LockRelease, ev.Rss, ev.PgtablesBytes, ev.FrameRef, ev.RcuUnlock, ev.UserMode, ev.LockInit,
+          ev.MightSleep)  # fmt: skip
 _TELLING = (ev.SyscallEnter, ev.OpBegin, ev.PageFault, ev.TlbFlush, ev.TlbFlushEnd, ev.IpiSend, ev.CsdEnter, ev.MachineCheck,
             ev.MemRead, ev.MemWrite, ev.TlbInvalidate, ev.FrameFree, ev.GatherTable, ev.TableMap, ev.GupPin)  # fmt: skip
 """Kinds that a story tells beside what the finding names."""
@@ -81,8 +82,7 @@ def cone_of(records: Sequence[Record], finding: Finding, symbols: Symbols) -> Co
     hazard = hazard_row(records, finding.step)
     ranked[hazard] = KEY
     best = sorted(ranked, key=lambda i: (ranked[i], abs(i - hazard), i))[:_ROWS]
-    setup = _setup(records, concern)
-    rows = tuple(sorted({*best, *setup}))
+    rows = tuple(sorted({*best, *_setup(records, concern), *_starts(records, best)}))
     return Cone(row=hazard, rows=rows, story=_story(records, finding, ranked, hazard, symbols))
 
 
@@ -95,6 +95,12 @@ def _setup(records: Sequence[Record], concern: Concern) -> list[int]:
         if step <= 0 and isinstance(event, kinds) and concern.meets(event) and getattr(event, "level", 0) <= 1
     ]
     return found[-_SETUP:]
+
+
+def _starts(records: Sequence[Record], rows: Sequence[int]) -> list[int]:
+    """Where the grace periods begin whose end is among these."""
+    ends = {records[i][2].seq for i in rows if type(records[i][2]) is ev.RcuGpEnd}
+    return [i for i, (_, _, event) in enumerate(records) if type(event) is ev.RcuGpStart and event.seq in ends]
 
 
 def _story(
@@ -167,6 +173,7 @@ def eventful(records: Sequence[Record], symbols: Symbols) -> Cone:
     """The cone of a run in which nothing was found: what the programs did and what became of it."""
     over = next((i for i, record in enumerate(records) if type(record[2]) is ev.ProgramsDone), len(records))
     rows = [i for i, (step, _, event) in enumerate(records) if step > 0 and i < over and isinstance(event, _EVENTFUL)][:_ROWS]
-    telling = [i for i in rows if isinstance(records[i][2], ev.SyscallEnter | ev.PageFault | ev.EntryWrite | ev.TlbFlush | ev.Stuck)]
+    kinds = (ev.SyscallEnter, ev.PageFault, ev.EntryWrite, ev.TlbFlush, ev.Stuck)
+    telling = [i for i in rows if isinstance(records[i][2], kinds)]
     story = tuple(_line(records, row, "", symbols, False, False) for row in telling[:_STORY])
     return Cone(row=rows[0] if rows else 0, rows=tuple(rows), story=story)

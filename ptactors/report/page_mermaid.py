@@ -28,9 +28,10 @@ def mermaid(records: Sequence[Record], cone: Cone, symbols: Symbols) -> str:
     lines = ["sequenceDiagram", *(f"    participant cpu{cpu}" for cpu in cpus)]
     for each in cone.story:
         event = records[each.row][2]
-        who = f"cpu{event.cpu}" if event.cpu >= 0 else ",".join(f"cpu{c}" for c in dict.fromkeys((cpus[0], cpus[-1]))) if cpus else ""
-        if not who:
+        if event.cpu < 0 and not cpus:
             continue
+        over = [event.cpu] if event.cpu >= 0 else dict.fromkeys((cpus[0], cpus[-1]))
+        who = ",".join(f"cpu{cpu}" for cpu in over)
         step = f"step {each.step}: " if each.step > 0 else "before: "
         if type(event) is ev.IpiSend:
             lines += [f"    {who}-)cpu{target}: {_words(step + describe(event, symbols))}" for target in event.targets]

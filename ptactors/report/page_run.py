@@ -153,7 +153,7 @@ def _knobs(run: Run) -> list[dict[str, str]]:
     for name in re.findall(r"([A-Za-z_]\w*)=", run.text("cell")):
         if name in known:
             value = values.get(name, "")
-            text = {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool | str | int) else ""
+            text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
             shown.append({"name": name, "value": clip(text), "effect": known[name].metadata.get("effect", "")})
     return shown
 

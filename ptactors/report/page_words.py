@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ptactors.model import event as ev
-from ptactors.model.paging import PAGE_SIZE
+from ptactors.model.paging import PAGE_SIZE, is_table
 
 ENTRIES = {
     "pte_set": "a small page (4 KiB) is mapped here",
@@ -17,6 +17,8 @@ ENTRIES = {
     "pmd_invalidate": "the huge page is made not present while it is split",
 }
 """Name of a write to an entry -> what it does."""
+VERBS = {"read": "the program reads", "write": "the program writes", "walk": "the kernel walks the table, protected by RCU"}
+"""Operation -> what it is, where its own text does not say it."""
 CALLS = {
     "madvise": "the program says that it no longer needs this range",
     "munmap": "the program gives the range up altogether",
@@ -34,8 +36,6 @@ WORDS: dict[type, str] = {
     ev.GupPin: "the lockless walk hands the page to its caller",
     ev.MachineCheck: "the processor stops",
     ev.RcuGpEnd: "every reader that was inside an RCU section before has left it",
-    ev.MemWrite: "a store goes through the translation that the TLB gave",
-    ev.MemRead: "a load goes through the translation that the TLB gave",
     ev.Stuck: "the run cannot go on",
 }
 """Kind of event -> what it means."""
@@ -46,15 +46,24 @@ def gloss(event: Any, *, before: bool = False) -> str:
     """What the event means, in a sentence without a full stop; '' where its own words are plain enough."""
     kind = type(event)
     if kind is ev.EntryWrite:
-        return ENTRIES.get(event.what, "") if not before else "mapped before the run begins"
+        if before:
+            return "mapped before the run begins"
+        if event.what == "pmd_clear" and is_table(event.old):
+            return "the PTE page is unhooked: whoever walks the page tables from here on finds the pmd empty"
+        return ENTRIES.get(event.what, "")
     if kind is ev.TlbFill:
         size = "small (4 KiB)" if event.size == PAGE_SIZE else "huge (2 MiB)"
         when = "before the run begins, " if before else ""
         return f"{when}cpu{event.cpu} remembers a {size} translation in its TLB"
+    if kind in (ev.MemRead, ev.MemWrite):
+        size = "small" if event.size == PAGE_SIZE else "huge"
+        return f"the {'load' if kind is ev.MemRead else 'store'} goes through the {size} translation, to frame {event.pfn:#x}"
     if kind is ev.TlbInvalidate:
         return f"cpu{event.cpu} forgets the translations of this range"
     if kind is ev.SyscallEnter:
         return CALLS.get(event.call, "")
+    if kind is ev.OpBegin:
+        return VERBS.get(event.op, "")
     if kind is ev.FrameFree:
         return _FREED.get(event.kind, "the page is free: it may be given to anybody now")
     return WORDS.get(kind, "")

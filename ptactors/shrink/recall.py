@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,19 @@ from ptactors.campaign.names import known_names
 from ptactors.campaign.single import single_error
 from ptactors.config import KERNEL_KNOBS, MACHINE_KNOBS, PRESETS
 from ptactors.engine import token as tokens
-from ptactors.engine.choices import Choices, Decision, Follow, Noted
+from ptactors.engine.choices import CallbacksFirst, Choices, Decision, Follow, Noted
 from ptactors.engine.schedule import Schedule
 from ptactors.engine.strategy.base import Strategy
 from ptactors.engine.strategy.replay import Replay
 from ptactors.engine.strategy.table import STRATEGIES
 from ptactors.engine.token import Token
 from ptactors.errors import IncompatibleRecording, ReplayDivergence
+from ptactors.model.state import State
 from ptactors.scenario.load import load
 from ptactors.scenario.matrix import Cell, cells
 from ptactors.scenario.model import Scenario
 from ptactors.world import Outcome, play
+from ptactors.world.machine import Hook
 
 Locate = Callable[[Schedule], Path]
 """Finds the scenario's file by what a recording says of it."""
@@ -83,11 +85,26 @@ def _means_token(text: str) -> bool:
     return tokens.is_token(text) or (text.count(".") >= 4 and "/" not in text and not Path(text).exists())
 
 
-def perform(scenario: Scenario, cell: Cell, by: Strategy, strategy: str, seed: int, *, record: bool = True) -> Run:
-    """Make a run that ``by`` chooses; ``strategy`` and ``seed`` say where it comes from. Raises ReplayDivergence."""
+def perform(
+    scenario: Scenario,
+    cell: Cell,
+    by: Strategy,
+    strategy: str,
+    seed: int,
+    *,
+    record: bool = True,
+    bound: bool = False,
+    watch: Sequence[Callable[[State], Hook]] = (),
+) -> Run:
+    """Make a run that ``by`` chooses; ``strategy`` and ``seed`` say where it comes from. Raises ReplayDivergence.
+
+    ``bound``: by is asked only where the scenario leaves a choice (callbacks that must run early are no choice).
+    """
     noted = Noted(by)
+    early = bound and scenario.fault.rcu_callbacks == "early"
+    chooser = CallbacksFirst(noted) if early else noted
     with single_error():
-        outcome = play(scenario, cell, strategy=strategy, seed=seed, host="direct", record=record, by=noted)
+        outcome = play(scenario, cell, strategy=strategy, seed=seed, host="direct", record=record, by=chooser, watch=watch)
     recording = Recording(schedule=outcome.schedule, scenario=scenario, cell=cell)
     return Run(recording=recording, outcome=outcome, decisions=tuple(noted.decisions))
 

@@ -27,11 +27,15 @@ class EventCounts:
 
     def __init__(self, state: State, wanted: tuple[str, ...]) -> None:
         self._seen: Counter[tuple[str, tuple[tuple[str, Value], ...]]] = Counter()
+        self.closed = False
+        """Whether what comes now is no longer counted."""
         for kind, name in EVENTS.items():
             if name in wanted or (kind is EntryWrite and set(wanted) & set(ENTRY_NAMES)):
                 state.listen(kind, self._see)
 
     def _see(self, step: int, actor: int, event: Any) -> None:
+        if self.closed:
+            return
         fields = tuple((name, getattr(event, name)) for name in event._fields)
         self._seen[event_name(event), fields] += 1
 
@@ -61,11 +65,12 @@ class WorldFacts:
         self._numbers: dict[str, int] | None = None
 
     def freeze(self, numbers: dict[str, int]) -> None:
-        """From now on speak of the state as it is now; only hazards, events and faults go on counting."""
+        """From now on speak of the state as it is now; only hazards go on being seen."""
         frozen = State(self._state.config)
         frozen.cells = dict(self._state.cells)
         frozen.step = self._state.step
         self._state, self._numbers = frozen, numbers
+        self._events.closed = True
 
     def _mm(self, va: int) -> str:
         """The process that maps ``va``; the first one where several or none do."""

@@ -32,7 +32,7 @@ def preemptions(options: Sequence[Option], index: int, last: int) -> int:
 
 
 class _Disturbed(Sampler):
-    """Spends its budget at decisions drawn uniformly over the measured length."""
+    """Spends its budget at decisions drawn uniformly over the measured length and one beyond: some runs spend less."""
 
     profiled = True
     what = ""
@@ -41,7 +41,7 @@ class _Disturbed(Sampler):
         bound = number(parameters, BOUND, 0, f"number of {self.what}")
         self._rng = rng = SplitMix64(seed)
         length = max(profile.length, 1)
-        self._points = sorted((rng.below(length) for _ in range(bound)), reverse=True)
+        self._points = sorted((rng.below(length + 1) for _ in range(bound)), reverse=True)
         self._end = PATIENCE * length
         self._decisions = 0
 
@@ -83,7 +83,7 @@ class Delay(_Disturbed):
     what = "delays"
 
     def _turn(self, actors: int, can_go_on: bool) -> int:
-        return self._due() % actors
+        return min(self._due(), actors - 1)
 
 
 class Preemption(_Disturbed):
@@ -132,9 +132,12 @@ class Bounded:
 
 
 class Walk(Sampler):
-    """One schedule of a bounded search: given choices first, then the first option to the end."""
+    """One schedule of a bounded search: given choices first, then the first option to the end.
 
-    contested_only = True
+    It wants to decide at every step: where private steps are made at once, who was interrupted, and so the price, is another.
+    """
+
+    contested_only = False
 
     def __init__(self, prefix: Sequence[int], price: Price, bound: int | None) -> None:
         self._prefix = prefix

@@ -23,8 +23,8 @@ class Urw(Sampler):
     """A walk that picks an actor in proportion to the steps it has left: every interleaving is as likely as any other.
 
     Source: Zhao, Wolff, Mathur, Roychoudhury, "Selectively uniform concurrency testing", ASPLOS 2025 (URW): for programs that do
-    not block and whose steps are counted right, uniform exactly. The counts are means over probe runs of the decision points
-    of each actor; an actor that has more than its estimate keeps a small weight, so that nothing starves.
+    not block and whose steps are counted right, uniform exactly. It departs in the counts, which are means over probe runs of
+    the decision points of each actor; an actor that has more than its estimate keeps a small weight, so that nothing starves.
     """
 
     profiled = True

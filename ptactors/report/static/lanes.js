@@ -1,7 +1,7 @@
 // The picture: a column for each CPU, time downwards. Only the rows near the window exist in the document.
 
 const SVG = "http://www.w3.org/2000/svg";
-const ROW = 22, GUTTER = 58, LOCKS = 30, BAR = 7, HEAD = 34, SIDE = 118, BUS = 84, NARROW = 64, SPARE = 40;
+const ROW = 22, GUTTER = 68, LOCKS = 30, BAR = 7, HEAD = 34, SIDE = 118, BUS = 84, NARROW = 64, SPARE = 40;
 const KINDS = {
   program: ["op_begin", "op_end", "sys_enter", "sys_exit", "page_fault_user", "page_fault_done", "register", "stuck", "machine_check"],
   tlb: ["tlb_fill", "tlb_evict", "tlb_invalidate", "psc_fill", "psc_evict", "cr3_write"],
@@ -23,7 +23,8 @@ function make(name, attributes, text) {
 class Lanes {
   constructor(box, data, spans, depths, choose) {
     Object.assign(this, { box, data, spans, depths, choose, rows: [], cursor: 0, chain: [], window: [0, 0] });
-    this.hazards = new Map(data.found ? data.findings.map((f) => [f.row, f.hazard]) : []);
+    this.hazards = new Map();
+    if (data.found) for (const f of data.findings) this.hazards.set(f.row, [this.hazards.get(f.row), f.hazard].filter(Boolean).join(", "));
     this.actors = data.actors;
     this.inner = document.createElement("div");
     this.inner.className = "inner";
@@ -55,7 +56,7 @@ class Lanes {
     const idle = ids.filter((cpu) => !busy.has(cpu)).length, active = Math.max(1, ids.length - idle);
     const hasBus = this.spans.ipis.length > 0;
     const room = this.box.clientWidth - GUTTER - SIDE - (hasBus ? BUS : 0) - idle * NARROW - 4;
-    const wide = Math.max(250, Math.floor(room / active));
+    const wide = Math.max(225, Math.floor(room / active));
     this.lanes = new Map();
     let x = GUTTER;
     for (const cpu of ids) {
@@ -218,7 +219,7 @@ class Lanes {
     let before = top ? events[this.rows[top - 1]][STEP] : -1;
     for (let i = top; i < bottom; i++) {
       const row = this.rows[i], e = events[row], y = i * ROW + 15, lane = this.lanes.get(e[CPU]);
-      if (e[STEP] !== before) nodes.push(make("text", { class: "stepno", x: GUTTER - 10, y, "text-anchor": "end" }, e[STEP] > 0 ? e[STEP] : "before"));
+      if (e[STEP] !== before) nodes.push(make("text", { class: "stepno", x: GUTTER - 22, y, "text-anchor": "end" }, e[STEP] > 0 ? e[STEP] : "before"));
       before = e[STEP];
       const rcu = e[NAME].startsWith("rcu_gp") || (e[NAME] === "rcu_quiescent_state");
       const x = rcu || !lane ? this.rcuX + 12 : lane.x + LOCKS + 8 + Math.min(4, this.depths[row]) * 14;
@@ -236,7 +237,7 @@ class Lanes {
     const nodes = [];
     for (let i = 0; i + 1 < this.chain.length; i++) {
       const a = this.y(this.chain[i]) + ROW / 2, b = this.y(this.chain[i + 1]) + ROW / 2, x = GUTTER - 4;
-      if (a !== b) nodes.push(make("path", { class: "why", d: `M${x} ${a}C${x - 16} ${a} ${x - 16} ${b} ${x} ${b}` }));
+      if (a !== b) nodes.push(make("path", { class: "why", d: `M${x} ${a}C${x - 15} ${a} ${x - 15} ${b} ${x} ${b}` }));
     }
     return nodes;
   }

@@ -74,7 +74,7 @@ class Panel {
       if (table === frame && !used.some(([s]) => s === slot)) inner.append(item(`[${slot}] ${nameOf(this.data, mm, base + slot * 2 ** SHIFTS[level])} is empty now`, "fresh"));
     }
     if (!slots) inner.append(item("freed", "clash"));
-    else if (!used.length) inner.append(item("empty", "none"));
+    else if (!used.length && !inner.children.length) inner.append(item("empty", "none"));
     if (used.length > SHOWN) inner.append(item(`and ${used.length - SHOWN} more`, "none"));
     node.append(inner);
     return node;

@@ -1,0 +1,172 @@
+"""All that happened to one thing: an address, a frame or table, a lock, a CPU, a gather, a grace period; or why a step came to be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from ptactors.analysis.judge import judge
+from ptactors.analysis.subject import Address, Cpu, Frame, Gather, GracePeriod, Lock, Subject
+from ptactors.errors import UsageError
+from ptactors.log.codec import FieldFault, decode
+from ptactors.log.read import SavedLog
+from ptactors.log.symbol import Symbols
+from ptactors.model.event import VmaInit
+
+Words = Callable[[Any, Symbols], str]
+"""An event in a few words; the report room knows them."""
+_JUDGED = 100_000
+"""Up to so many events the oracles run, to mark the steps of hazards."""
+_FORMS = "A+0x3000, 0x7f0000203000, frame:0x100001, table:0x100004, pte:0x100004, mmap:P, cpu1, gather:1, gp:1 or step:61"
+
+
+@attrs.frozen(kw_only=True)
+class Moment:
+    """One event of the story."""
+
+    step: int
+    actor: str
+    ev: str
+    text: str
+    cause: int | None
+    """The step of another actor that made it possible."""
+    cause_text: str
+    """What that step was; '' where it stands in the story itself, or is not known."""
+    hazards: tuple[str, ...]
+    """Hazards that the oracles saw at this step; only at its last event of the story."""
+
+
+@attrs.frozen(kw_only=True)
+class Story:
+    """What a log tells of one thing."""
+
+    about: str
+    moments: tuple[Moment, ...]
+
+
+def tell(log: SavedLog, what: str, words: Words) -> Story:
+    """The story of ``what``. Raises UsageError where the log knows no such thing, with the forms there are."""
+    index = _index(log)
+    chain = re.fullmatch(r"step[: ]\s*(\d+)", what.strip())
+    if chain:
+        steps = _chain(index.causes, int(chain[1]))
+        chosen = [fields for fields in log.raw() if fields["step"] in steps]
+        about = f"step {chain[1]} and the chain of its causes"
+    else:
+        subject = subject_of(what, index)
+        chosen = [fields for fields in log.raw() if subject.concerns(fields)]
+        about = subject.about
+    if not chosen:
+        raise UsageError(f"{log.path}: nothing happened to {what!r}; a story is told of {_FORMS}")
+    return Story(about=about, moments=_moments(log, chosen, index, words))
+
+
+@attrs.define
+class Index:
+    """What one pass over a log learns of its names."""
+
+    symbols: Symbols = attrs.field(factory=Symbols)
+    areas: dict[str, tuple[int, int]] = attrs.field(factory=dict)
+    """VMA -> its bounds; the first process's where several have one of that name."""
+    locks: set[str] = attrs.field(factory=set)
+    actors: set[str] = attrs.field(factory=set)
+    causes: dict[int, int] = attrs.field(factory=dict)
+    events: int = 0
+
+
+def _index(log: SavedLog) -> Index:
+    index = Index()
+    for fields in log.raw():
+        index.events += 1
+        index.actors.add(str(fields.get("actor")))
+        if fields["ev"] == "vma_init":
+            event = decode(fields)
+            assert isinstance(event, VmaInit), "the name decides the class"
+            index.symbols.learn(event)
+            index.areas.setdefault(event.vma, (event.start, event.end))
+        if "lock" in fields:
+            index.locks.add(fields["lock"])
+        if "cause" in fields:
+            index.causes[fields["step"]] = fields["cause"]
+    return index
+
+
+def subject_of(what: str, index: Index) -> Subject:
+    """What a word on the command line means in this log. Raises UsageError."""
+    text = re.sub(r"\s+", ":", what.strip())
+    kind, _, name = text.partition(":")
+    if text in index.locks:
+        return Lock(text)
+    if kind == "lock" and name:
+        return Lock(name)
+    if kind in ("frame", "pfn", "table") and _hex(name) is not None:
+        return Frame(_hex(name) or 0)
+    if kind in ("gather", "gp", "grace_period") and name.isdigit():
+        return Gather(int(name)) if kind == "gather" else GracePeriod(int(name))
+    cpu = re.fullmatch(r"cpu:?(\d+)", text)
+    if cpu:
+        return Cpu(f"cpu{cpu[1]}", int(cpu[1]))
+    if text in index.actors:
+        return Cpu(text, None)
+    base, plus, offset = text.partition("+")
+    if base in index.areas and (not plus or _hex(offset) is not None):
+        start, end = index.areas[base]
+        address = start + (_hex(offset) or 0)
+        if not start <= address < end:
+            raise UsageError(f"{what}: {base} is only {end - start:#x} bytes long")
+        return Address(address, text)
+    number = _hex(text) if re.match(r"(0[xX])?[0-9a-fA-F]{4,}$", text) else None
+    if number is not None:
+        inside = any(start <= number < end for start, end in index.areas.values())
+        return Address(number, index.symbols.name(number)) if inside else Frame(number)
+    known = f"; VMAs of this log: {', '.join(index.areas) or 'none'}"
+    raise UsageError(f"{what!r} is nothing that a story is told of: {_FORMS}{known}")
+
+
+def _hex(text: str) -> int | None:
+    try:
+        return int(text, 16)
+    except ValueError:
+        return None
+
+
+def _chain(causes: Mapping[int, int], step: int) -> set[int]:
+    steps = {step}
+    while (step := causes.get(step, 0)) and step not in steps:
+        steps.add(step)
+    return steps
+
+
+def _moments(log: SavedLog, chosen: list[dict[str, Any]], index: Index, words: Words) -> tuple[Moment, ...]:
+    own = {fields["step"] for fields in chosen}
+    wanted = {fields["cause"] for fields in chosen if "cause" in fields} - own
+    causes: dict[int, str] = {}
+    for fields in log.raw() if wanted else ():
+        step = fields["step"]
+        if step in wanted and len(causes.get(step, "")) < 60:
+            text = _say(fields, index.symbols, words)
+            causes[step] = f"{causes[step]}; {text}" if step in causes else f"{fields.get('actor')}: {text}"
+    found: dict[int, list[str]] = {}
+    if index.events <= _JUDGED:
+        for finding, _ in judge(log):
+            found.setdefault(finding.step, []).append(finding.hazard)
+    last = {fields["step"]: i for i, fields in enumerate(chosen)}
+    return tuple(
+        Moment(
+            step=fields["step"], actor=str(fields.get("actor")), ev=fields["ev"], text=_say(fields, index.symbols, words),
+            cause=fields.get("cause"), cause_text=causes.get(fields.get("cause", -1), ""),
+            hazards=tuple(found.get(fields["step"], ())) if last[fields["step"]] == i else (),
+        )
+        for i, fields in enumerate(chosen)
+    )  # fmt: skip
+
+
+def _say(fields: Mapping[str, Any], symbols: Symbols, words: Words) -> str:
+    """In words; of an event of a later version only the name."""
+    try:
+        return words(decode(fields), symbols)
+    except FieldFault:
+        return str(fields["ev"])
