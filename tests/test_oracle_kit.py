@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -24,10 +25,7 @@ NAMES = (
     "protocol_violation", "crash",
 )  # fmt: skip
 CONDITIONS = ("mixed_page_size_tlb", "two_translations_one_va", "two_pte_pages")
-SCENARIOS = (
-    "case1-mixed-page-size", "case2-two-pte-pages", "dontneed-refault", "single-table-vs-rcu-walker", "single-table-vs-gup-fast",
-    "nonempty-table",
-)  # fmt: skip
+SCENARIOS = {path.stem for path in (Path(__file__).parent.parent / "scenarios").glob("*.toml")}
 
 MM = "m"
 A = 0x7F00_0020_0000

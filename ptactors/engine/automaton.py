@@ -160,8 +160,12 @@ def _frame(coroutine: Any, below: object) -> Hashable:
     referents = gc.get_referents(coroutine)
     start = len(referents) - referents[::-1].index(code)
     slots = len({name for name in code.co_varnames if name in bound} | captured)
-    stack = tuple(freeze(each) for each in referents[start + slots :] if each is not below)
-    return (code, frame.f_lasti, named, stack)
+    temporaries = referents[start + slots :]
+    if below is not None:  # the top of the stack; what is listed behind it is the exception state
+        temporaries = temporaries[: next(i for i, each in enumerate(temporaries) if each is below)]
+    elif temporaries and temporaries[-1] is None:
+        del temporaries[-1]
+    return (code, frame.f_lasti, named, tuple(map(freeze, temporaries)))
 
 
 @attrs.define(eq=False)
@@ -209,13 +213,13 @@ class Automaton:
 
     def _learn(self, history: tuple[Any, ...]) -> Node:
         coroutine, label, offered = self._replay(history)
-        key = frames(coroutine) if offered is not None else "done"
+        steps = () if offered is None else offered.steps if isinstance(offered, AnyOf) else (offered,)
+        key = (steps, frames(coroutine)) if steps else "done"
         known = self._known.get(key)
         if known is not None:
             coroutine.close()
             self._audit(known, history)
             return known
-        steps = () if offered is None else offered.steps if isinstance(offered, AnyOf) else (offered,)
         node = Node(len(self.nodes), steps, isinstance(offered, AnyOf), history, _where(coroutine), label())
         coroutine.close()
         self._known[key] = node

@@ -1,4 +1,4 @@
-"""A run chosen by hand: the next actor is asked for wherever several can move; undo makes the run again without the last answer."""
+"""A run chosen by hand: the next actor is asked for wherever several can move; undo runs it again without the last answer."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ class Stepper:
             host_direct.run(machine.baton)
         ending = machine.finish()
         self._news(len(machine.baton.turns))
-        self._show(f"The run is over after {machine.state.step} steps: {ending.status}{': ' + ending.reason if ending.reason else ''}")
+        reason = f": {ending.reason}" if ending.reason else ""
+        self._show(f"The run is over after {machine.state.step} steps: {ending.status}{reason}")
         for name, value in ending.final:
             self._show(f"  {name} = {value}")
 

@@ -27,6 +27,8 @@ class Proof:
     """No schedule with fewer preemptions than this meets the goal: proved."""
     schedules: int
     """Tried for it."""
+    unsettled: str = ""
+    """Why the search did not come to its end."""
 
     @property
     def minimal(self) -> bool:
@@ -39,23 +41,30 @@ class Proof:
             how = "none is needed" if not self.preemptions else f"proved: all {self.schedules} schedules with fewer were tried"
             return f"{many}, the least possible ({how})"
         proved = f"with {self.below - 1} or fewer there is none" if self.below else "nothing is proved"
-        return f"{many}; whether fewer would do was not settled in time ({proved}; {self.schedules} schedules tried)"
+        return f"{many}; whether fewer would do is not settled: {self.unsettled} ({proved}; {self.schedules} schedules tried)"
+
+
+class Unsettled(Exception):
+    """The search cannot come to its end; the reason."""
 
 
 def search(bench: Bench, case: Case, bound: int) -> Iterator[list[int]]:
     """The choices of every schedule with at most ``bound`` preemptions that meets the goal.
 
-    Raises TimeoutError when the bench's time is up.
+    Raises Unsettled when the bench's time is up, or where a schedule does not come to its own end.
     """
     prefix: list[int] | None = []
     steps = case.run.outcome.steps
     while prefix is not None:
         if bench.stop():
-            raise TimeoutError
+            raise Unsettled("the time was up")
         run = bench.perform(case.scenario, case.cell, Choices(prefix), steps=steps)
-        assert run is not None, "choices that were open cannot fail"
+        if run is None:
+            raise Unsettled("a schedule could not be made")
         if bench.goal.met(run.outcome):
             yield [decision.choice for decision in run.decisions]
+        elif run.outcome.status in ("limit", "livelock"):
+            raise Unsettled(f"a schedule was {run.outcome.reason}")
         prefix = _following(run.decisions, bound)
 
 
@@ -75,7 +84,7 @@ def _following(decisions: Sequence[Decision], bound: int) -> list[int] | None:
 
 def prove(bench: Bench, case: Case) -> tuple[Case, Proof]:
     """The case with as few preemptions as there can be, as far as the time allows, and what is proved of it."""
-    below, before = 0, bench.runs
+    below, before, why = 0, bench.runs, ""
     try:
         while below < case.preemptions:
             better = next(search(bench, case, below), None)
@@ -83,6 +92,6 @@ def prove(bench: Bench, case: Case) -> tuple[Case, Proof]:
                 case = bench.case(case.scenario, case.cell, better, case.run.outcome.steps) or case
                 break
             below += 1
-    except TimeoutError:
-        pass
-    return case, Proof(preemptions=case.preemptions, below=below, schedules=bench.runs - before)
+    except Unsettled as unsettled:
+        why = str(unsettled)
+    return case, Proof(preemptions=case.preemptions, below=below, schedules=bench.runs - before, unsettled=why)

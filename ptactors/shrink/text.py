@@ -48,7 +48,8 @@ def render(
 
 def _head(scenario: Scenario, name: str, title: str, why: str, allow: Sequence[str]) -> str:
     lines = ["ptactors = 1", f"name  = {_value(name)}", f"title = {_value(title)}"]
-    lines += ['why   = """', *textwrap.wrap(why.replace("\\", "\\\\").replace('"""', "'''"), WIDTH, break_on_hyphens=False), '"""']
+    prose = why.replace("\\", "\\\\").replace('"""', "'''")
+    lines += ['why   = """', *textwrap.wrap(prose, WIDTH, break_on_hyphens=False), '"""']
     if scenario.refs:
         lines.append(f"refs  = [{', '.join(map(_value, scenario.refs))}]")
     if allow:

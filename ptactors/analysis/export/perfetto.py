@@ -1,0 +1,192 @@
+"""Perfetto's TrackEvent format: a process for each log, a track for each actor, lock and counter, arrows from causes.
+
+The package's streaming builder writes the packets that describe things. It takes 5-9 us for each packet, which is too much for a
+million events: of these, the parts that recur (a name on a track, a field with its value) are serialised once by the package's
+classes and then strung together. Protocol buffers allow that: the fields of a message may come in any order.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ptactors.analysis.export.timeline import BEGIN, COUNTER, COUNTER_TRACKS, END, INSTANT, marks, title
+from ptactors.log.read import SavedLog
+
+if TYPE_CHECKING:
+    from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket
+
+_SEQUENCE = 1
+_UNIQUE = frozenset({"va", "start", "end", "address", "pfn", "table", "old", "new", "value", "token", "result", "text"})
+"""Fields of many values, which are not worth a number in the table of strings."""
+_FRONT = 4
+"""So many fields of every line, ev step cpu actor, are shown by the track, the time and the name."""
+_PIECES = 200_000
+"""So many serialised parts are kept."""
+_FLOW = b"\xf9\x02"
+"""Tag of TrackEvent.flow_ids: field 47, 64 bits."""
+_PACKET, _TIMESTAMP, _EVENT = b"\x0a", b"\x40", b"\x5a"
+"""Tags of Trace.packet, TracePacket.timestamp and TracePacket.track_event."""
+
+
+def export(logs: Sequence[SavedLog], out: BinaryIO) -> None:
+    """Write one trace of all logs."""
+    writer = _Writer(out)
+    for number, log in enumerate(logs):
+        writer.begin(number, title(log.header), log.actors)
+        writer.write(log)
+
+
+class _Writer:
+    def __init__(self, out: BinaryIO) -> None:
+        from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto
+        from perfetto.trace_builder.proto_builder import StreamingTraceProtoBuilder
+
+        self._proto: Any = proto
+        self._out = out
+        self._builder = StreamingTraceProtoBuilder(out)
+        self._names: dict[tuple[str, str], int] = {}
+        self._pieces: dict[Any, bytes] = {}
+        self._tracks: dict[str, int] = {}
+        self._heads: dict[tuple[str, str, str], bytes] = {}
+        self._log = 0
+        self._uuid = 0
+        first = self._packet()
+        first.sequence_flags = proto.TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
+        self._builder.write_packet(first)
+        tail = self._packet()
+        tail.sequence_flags = proto.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
+        self._tail = tail.SerializeToString()
+
+    def _packet(self) -> TracePacket:
+        packet: TracePacket = self._builder.create_packet()
+        packet.trusted_packet_sequence_id = _SEQUENCE
+        return packet
+
+    def begin(self, number: int, name: str, actors: Sequence[str]) -> None:
+        """A new process; its actors first, in the order of their ids."""
+        self._log = number
+        self._tracks, self._heads = {}, {}
+        self._uuid += 1
+        self._process = self._uuid
+        packet = self._packet()
+        packet.track_descriptor.uuid = self._process
+        packet.track_descriptor.process.pid = number + 1
+        packet.track_descriptor.process.process_name = name
+        packet.track_descriptor.child_ordering = self._proto.TrackDescriptor.EXPLICIT
+        self._builder.write_packet(packet)
+        for actor in actors:
+            self._track(actor)
+
+    def _track(self, key: str) -> int:
+        uuid = self._tracks.get(key)
+        if uuid is None:
+            self._uuid += 1
+            uuid = self._tracks[key] = self._uuid
+            packet = self._packet()
+            descriptor = packet.track_descriptor
+            descriptor.uuid, descriptor.parent_uuid = uuid, self._process
+            descriptor.sibling_order_rank = len(self._tracks)
+            name = key.rpartition(" ")[0] if key.startswith("lock ") else key
+            descriptor.name = "set-up" if name == "-" else name
+            if key.startswith(COUNTER_TRACKS):
+                descriptor.counter.unit_name = "bytes" if key.startswith(COUNTER_TRACKS[0]) else "pages"
+            self._builder.write_packet(packet)
+        return uuid
+
+    def write(self, log: SavedLog) -> None:
+        """The events of one log."""
+        heads, pieces, tail, write = self._heads, self._pieces, self._tail, self._out.write
+        pack = struct.Struct("<2sQ").pack
+        flow_base = self._log << 40
+        last = -1
+        for phase, track, name, time, fields in marks(log.raw()):
+            parts = [heads.get((phase, track, name)) or self._head(phase, track, name)]
+            if phase == COUNTER:
+                parts.append(self._counter(fields["value"]))
+            elif phase != END:
+                for item in islice(fields.items(), _FRONT, None):
+                    try:
+                        parts.append(pieces[item])
+                    except (KeyError, TypeError):  # a list is no key
+                        parts.append(self._piece(*item))
+                step = fields["step"]
+                if step != last:  # the arrows of a step begin and end at its first event
+                    last = step
+                    parts.append(pack(_FLOW, flow_base + step))
+                    if "cause" in fields:
+                        parts.append(pack(_FLOW, flow_base + fields["cause"]))
+            event = b"".join(parts)
+            body = _TIMESTAMP + _varint(time) + tail + _EVENT + _varint(len(event)) + event
+            write(_PACKET + _varint(len(body)) + body)
+
+    def _head(self, phase: str, track: str, name: str) -> bytes:
+        """Type, track and name of an event."""
+        types = self._proto.TrackEvent
+        event = types()
+        event.type = {
+            BEGIN: types.TYPE_SLICE_BEGIN, END: types.TYPE_SLICE_END, INSTANT: types.TYPE_INSTANT, COUNTER: types.TYPE_COUNTER
+        }[phase]  # fmt: skip
+        event.track_uuid = self._track(track)
+        if phase in (BEGIN, INSTANT):
+            event.name_iid = self._intern("event_names", name)
+        made: bytes = event.SerializeToString()
+        if len(self._heads) >= _PIECES:
+            self._heads.clear()
+        self._heads[phase, track, name] = made
+        return made
+
+    def _counter(self, value: int) -> bytes:
+        made: bytes = self._proto.TrackEvent(counter_value=value).SerializeToString()
+        return made
+
+    def _piece(self, name: str, value: Any) -> bytes:
+        """One field of a line, as a debug annotation."""
+        event = self._proto.TrackEvent()
+        note = event.debug_annotations.add()
+        note.name_iid = self._intern("debug_annotation_names", name)
+        if isinstance(value, bool):
+            note.bool_value = value
+        elif isinstance(value, int):
+            note.int_value = value
+        elif isinstance(value, str) and name not in _UNIQUE:
+            note.string_value_iid = self._intern("debug_annotation_string_values", value)
+        else:
+            note.string_value = str(value)
+        made: bytes = event.SerializeToString()
+        if len(self._pieces) >= _PIECES:
+            self._pieces.clear()
+        if not isinstance(value, list):
+            self._pieces[name, value] = made
+        return made
+
+    def _intern(self, table: str, text: str) -> int:
+        """The number of a string in one of the trace's tables; written before its first use."""
+        iid = self._names.get((table, text))
+        if iid is None:
+            iid = self._names[table, text] = len(self._names) + 1
+            packet = self._packet()
+            packet.sequence_flags = self._proto.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
+            entry = getattr(packet.interned_data, table).add()
+            entry.iid = iid
+            if table == "debug_annotation_string_values":
+                entry.str = text.encode()
+            else:
+                entry.name = text
+            self._builder.write_packet(packet)
+        return iid
+
+
+def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return bytes((number,))
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
+    made = bytearray()
+    while number > 0x7F:
+        made.append(number & 0x7F | 0x80)
+        number >>= 7
+    made.append(number)
+    return bytes(made)

@@ -1,0 +1,94 @@
+"""The lines of a log as slices, instants and counters on tracks, for the formats that show time.
+
+A step is a microsecond; events of one step follow each other by nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+BEGIN, END, INSTANT, COUNTER = "B", "E", "i", "C"
+NANOSECONDS = 1000
+"""Of one step."""
+Mark = tuple[str, str, str, int, dict[str, Any]]
+"""(phase, track, name, time in ns, fields of the line)."""
+
+_PAIRS = {
+    "op_end": "op_begin",
+    "sys_exit": "sys_enter",
+    "page_fault_done": "page_fault_user",
+    "csd_function_exit": "csd_function_entry",
+    "gather_finish": "gather_begin",
+    "tlb_flush_done": "tlb_flush",
+    "ipi_done": "ipi_wait",
+    "rcu_gp_end": "rcu_gp_start",
+    "rcu_read_unlock": "rcu_read_lock",
+}
+"""End of a slice -> its begin."""
+_BEGINS = frozenset(_PAIRS.values())
+_NAMES = {
+    "op_begin": "text",
+    "sys_enter": "call",
+    "csd_function_entry": "func",
+}
+"""Begin -> the field that names its slice."""
+_COUNTERS = {"pgtables_bytes": "page tables of", "rss_stat": "rss of"}
+COUNTER_TRACKS = tuple(_COUNTERS.values())
+"""How the names of counters begin."""
+
+
+def marks(lines: Iterable[dict[str, Any]]) -> Iterator[Mark]:
+    """Every line as a mark, in order of time; slices of a track are nested, and what is open at the end is closed."""
+    stacks: dict[str, list[tuple[str, str]]] = {}
+    held: dict[str, str] = {}
+    step, time = -1, 0
+    for fields in lines:
+        time = time + 1 if fields["step"] == step else max(fields["step"] * NANOSECONDS, time + 1)
+        step = fields["step"]
+        ev, actor = fields["ev"], fields["actor"]
+        if ev in _BEGINS:
+            name = _name(ev, fields)
+            stacks.setdefault(actor, []).append((ev, name))
+            yield BEGIN, actor, name, time, fields
+        elif ev in _PAIRS:
+            stack = stacks.get(actor, [])
+            begin = _PAIRS[ev]
+            if not any(kind == begin for kind, _ in stack):
+                yield INSTANT, actor, ev, time, fields
+            else:
+                kind = ""
+                while kind != begin:
+                    kind, name = stack.pop()
+                    yield END, actor, name, time, fields
+        elif ev in _COUNTERS:
+            kind = f" {fields['kind']}" if "kind" in fields else ""
+            yield COUNTER, f"{_COUNTERS[ev]} {fields['mm']}{kind}", ev, time, fields
+        elif ev == "lock_acquire" or ev == "lock_release":
+            track = f"lock {fields['lock']} {actor}"
+            if ev == "lock_acquire" and track not in held:
+                held[track] = fields["lock"]
+                yield BEGIN, track, fields["lock"], time, fields
+            elif ev == "lock_release" and held.pop(track, None):
+                yield END, track, fields["lock"], time, fields
+            else:
+                yield INSTANT, actor, ev, time, fields
+        else:
+            yield INSTANT, actor, ev, time, fields
+    end: dict[str, Any] = {}
+    for track, name in held.items():
+        yield END, track, name, time + 1, end
+    for actor, stack in stacks.items():
+        for _, name in reversed(stack):
+            yield END, actor, name, time + 1, end
+
+
+def _name(ev: str, fields: dict[str, Any]) -> str:
+    if ev == "rcu_gp_start":
+        return f"grace period {fields['seq']}"
+    return str(fields.get(_NAMES.get(ev, ""), "") or ev)
+
+
+def title(header: dict[str, Any]) -> str:
+    """A run in one line: scenario, cell and seed."""
+    return f"{header.get('scenario', '?')} {header.get('cell') or '-'} seed {header.get('seed', '?')}"
