@@ -16,8 +16,7 @@ import attrs
 
 from ptactors.config import Config
 from ptactors.engine.actor import Actor
-from ptactors.engine.dpor.brute import brute_force
-from ptactors.engine.dpor.live import Build, Result
+from ptactors.engine.dpor import Build, Result, brute_force
 from ptactors.model.rng import SplitMix64, stream
 from ptactors.model.state import Key, State, family
 from ptactors.model.step import ANY, AnyOf, Footprint, Step
@@ -367,7 +366,7 @@ class Case:
 
 @functools.cache
 def corpus(count: int, first_seed: int = 0) -> tuple[Case, ...]:
-    """The first ``count`` programs from this seed on with at most ``MOST_RUNS`` schedules; of those with one class every fourth."""
+    """The first ``count`` programs from this seed on with at most ``MOST_RUNS`` schedules; few of those with one class."""
     cases: list[Case] = []
     seed = first_seed
     while len(cases) < count:

@@ -11,10 +11,9 @@ from random_programs import Case, Op, Program, build_of, corpus, program
 
 from ptactors.engine.audit import Audit
 from ptactors.engine.baton import ALTERNATIVES
+from ptactors.engine.dpor import Build, brute_force, explore
 from ptactors.engine.dpor import races as races_module
-from ptactors.engine.dpor.brute import brute_force
-from ptactors.engine.dpor.explore import explore
-from ptactors.engine.dpor.live import Build, Live
+from ptactors.engine.dpor.live import Live
 from ptactors.engine.dpor.marks import Marks, dependent
 from ptactors.engine.dpor.races import Races
 from ptactors.engine.dpor.trace import offers
@@ -62,6 +61,15 @@ def test_runs_cut_short_are_counted_apart() -> None:
     assert 0 < redundant < sum(len(case.truth.classes or ()) for case in corpus(PROGRAMS)[:300]) // 4
 
 
+def test_trying_everything_in_place_of_thinking_is_right_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done where a hindered step has too many pasts to look at."""
+    cases = corpus(PROGRAMS)[:300]
+    thinking = sum(explore(case.build, max_runs=10**6).redundant for case in cases)
+    monkeypatch.setattr(races_module, "_ENOUGH", 0)
+    assert [case.seed for case in cases if differs(case)] == []
+    assert sum(explore(case.build, max_runs=10**6).redundant for case in cases) > thinking
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("part", range(10))
 def test_on_many_more_random_programs(part: int) -> None:
@@ -75,12 +83,12 @@ def _nothing(*_: Any) -> None:
     pass
 
 
-def _taken_only(points: Any, live: Live) -> Any:
-    return [offer for offer in offers(points, live) if offer.taken_at < len(points)]
+def _taken_only(points: Any, live: Live, marks: Marks) -> Any:
+    return [offer for offer in offers(points, live, marks) if offer.taken_at >= 0]
 
 
-def _no_choice(points: Any, live: Live) -> Any:
-    return [offer for offer in offers(points, live) if len(offer.options) == 1]
+def _no_choice(points: Any, live: Live, marks: Marks) -> Any:
+    return [offer for offer in offers(points, live, marks) if len(offer.options) == 1]
 
 
 def _unguarded(self: Marks, step: Any, actor: Any, state: State) -> Any:

@@ -21,7 +21,8 @@ from ptactors.errors import UsageError
 from ptactors.model.state import State
 from ptactors.model.step import ANY, AnyOf
 
-NAMES = (*STRATEGIES, "pct:1", "pct:2", "fair-pct:4", "delay:1", "preemption:3", "random:contested", "pos:all", "run-length:contested")
+PARAMETERS = ("pct:1", "pct:2", "fair-pct:4", "delay:1", "preemption:3", "random:contested", "pos:all", "run-length:contested")
+NAMES = (*STRATEGIES, *PARAMETERS)
 """Every strategy, and some with parameters."""
 Lives = Callable[[], tuple[Life, ...]]
 
@@ -127,7 +128,7 @@ BUGS: dict[str, tuple[Lives, Callable[[Baton], bool], int]] = {
 """Program, whether the bug showed, and within how many schedules it must."""
 
 
-def offering() -> tuple[Life, ...]:
+def offering(choosers: int = 2) -> tuple[Life, ...]:
     """Steps offered together, locks in both orders, so that some runs end in a deadlock."""
 
     async def chooser(me: int) -> None:
@@ -140,7 +141,7 @@ def offering() -> tuple[Life, ...]:
         await Drop(second)
         await Drop(first)
 
-    return chooser(0), chooser(1), crossed(2, "l", "m"), crossed(3, "m", "l")
+    return *map(chooser, range(choosers)), crossed(2, "l", "m"), crossed(3, "m", "l")
 
 
 def retrying() -> tuple[Life, ...]:
@@ -223,8 +224,10 @@ def test_bad_names_are_usage_errors(text: str, message: str) -> None:
 
 
 def test_the_filter_is_a_parameter() -> None:
-    for name, filtered in (("pct:3", True), ("pct:3,all", False), ("random", False), ("random:contested", True), ("pos:all", False)):
-        assert make_strategy(name, 0).contested_only is filtered
+    for name in ("pct:3", "random:contested", "pos"):
+        assert make_strategy(name, 0).contested_only
+    for name in ("pct:3,all", "random", "pos:all"):
+        assert not make_strategy(name, 0).contested_only
 
 
 # -- PCT ------------------------------------------------------------------------------------------------------------------
@@ -313,9 +316,9 @@ def test_pos_draws_again_what_depends_on_the_step_made_and_nothing_else() -> Non
     assert draws[0] == 3
     alive = 3
     for (actor, _), (_, options), drawn in zip(shown, shown[1:], draws[1:], strict=False):
-        ended = alive - options  # an actor that is done is not drawn for
+        if alive == options:
+            assert drawn == (2 if actor < 2 else 1), actor
         alive = options
-        assert drawn == (2 if actor < 2 else 1) - ended or ended and actor < 2 and drawn in (0, 1), (actor, drawn)
 
 
 def test_pos_reaches_classes_alike_where_a_walk_does_not() -> None:
@@ -355,9 +358,9 @@ def interleavings(name: str, runs: int) -> Counter[tuple[str, ...]]:
 
 
 def test_urw_is_uniform_over_interleavings_and_a_walk_is_not() -> None:
-    cells, runs, critical = 420, 12_600, 513.0  # 8! / (4! 2! 2!); chi-square with 419 degrees at 0.1 %
+    cells, runs, critical = 420, 4200, 513.0  # 8! / (4! 2! 2!); chi-square with 419 degrees at 0.1 %
     assert chi_square(interleavings("urw", runs), cells, runs) < critical
-    assert chi_square(interleavings("random", runs), cells, runs) > 10 * critical
+    assert chi_square(interleavings("random", runs), cells, runs) > 3 * critical
 
 
 def test_urw_learns_its_counts_from_probes() -> None:
@@ -383,24 +386,24 @@ def test_surw_is_uniform_over_the_steps_of_the_role_it_drew() -> None:
 
     profile = Profile(shares={("toy", "x"): {0: 3, 1: 3}})
     counts = Counter()
-    for seed in range(2000):
+    for seed in range(1000):
         done = prepared(lives, make_strategy("surw:all", seed, profile))
         order: list[int] = []
         done.before = lambda actor, order=order: order.append(actor.id) if actor.next_step().name_of == "x" else None
         direct(done)
         counts[tuple(order)] += 1
     assert len(counts) == 20
-    assert chi_square(counts, 20, 2000) < 43.8  # 19 degrees, 0.1 %
+    assert chi_square(counts, 20, 1000) < 43.8  # 19 degrees, 0.1 %
 
 
 # -- bounded search -------------------------------------------------------------------------------------------------------
 
 
-def everything(lives: Lives, price=preemptions, bound: int | None = None, contest: Contest | None = None) -> list[tuple[str, ...]]:
+def everything(lives: Lives, price=preemptions, bound: int | None = None) -> list[tuple[str, ...]]:
     found = []
     search = Bounded(price, bound)
     for walk in search:
-        found.append(tuple(turns(direct(prepared(lives, walk, contest)))))
+        found.append(tuple(turns(direct(prepared(lives, walk)))))
     assert search.exhausted
     assert search.schedules == len(found)
     return found
@@ -441,7 +444,7 @@ def test_a_bound_keeps_exactly_what_costs_no_more(bound: int, sizes: tuple[int, 
 
 
 def test_a_search_with_steps_offered_together_and_deadlocks_ends() -> None:
-    found = everything(offering, preemptions, 0)
+    found = everything(lambda: offering(1), preemptions, 0)
     assert len(found) == len(set(found)) > 100
 
 
@@ -461,7 +464,7 @@ def test_a_run_of_the_portfolio_is_a_run_of_its_member() -> None:
     lesson = lesson_of(between)
     for seed in range(3 * len(MEMBERS)):
         assert turns(run(between, "portfolio", seed, lesson)) == turns(run(between, member_of(seed), seed, lesson))
-    assert {member_of(seed) for seed in range(len(MEMBERS))} == {name for name, _, _ in MEMBERS}
+    assert {member_of(seed) for seed in range(len(MEMBERS))} == {name for name, *_ in MEMBERS}
 
 
 # -- dependence -----------------------------------------------------------------------------------------------------------

@@ -22,6 +22,10 @@ _LINE = 1 << 20
 """Longest line that DuckDB takes; its buffers grow with it."""
 
 
+_SMALL = 1 << 26
+"""Logs of fewer bytes are asked by one thread, so that rows come in the same order each time."""
+
+
 class Database:
     """A database in memory over some logs; a context manager.
 
@@ -36,12 +40,17 @@ class Database:
         self.logs = logs
         self._errors = duckdb.Error
         self._spill = tempfile.TemporaryDirectory(prefix="ptactors-")
+        small = sum(log.size for log in logs) < _SMALL
         self._connection = duckdb.connect(
             config={
-                "memory_limit": _MEMORY, "temp_directory": self._spill.name, "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False, "python_enable_replacements": False,
+                **({"threads": 1} if small else {}),
+                "memory_limit": _MEMORY,
+                "temp_directory": self._spill.name,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "python_enable_replacements": False,
             }
-        )  # fmt: skip
+        )
         self._done: set[str] = set()
         self._parts: list[Path] | None = None
         self._runs_table()
@@ -87,7 +96,10 @@ class Database:
             self._fill("events", tuple(columns()))
 
     def need_views(self, views: Sequence[View] = VIEWS, more: Sequence[str] = ()) -> None:
-        """Read what some views need, and events ``more``, into the table ``core``, and make these views. Only the first call counts."""
+        """Read what some views need, and events ``more``, into the table ``core``, and make these views.
+
+        Only the first call counts.
+        """
         if not self._once("views"):
             return
         kinds = ", ".join(f"'{kind}'" for kind in dict.fromkeys([kind for view in views for kind in view.kinds] + [*more]))
@@ -145,12 +157,16 @@ class Database:
         self._connection.execute(f"CREATE TEMP TABLE runs ({declared})")
         rows = [
             (
-                str(log.path), *(_text(log.header.get(key)) for key in ("scenario", "cell", "strategy")), _number(log.header.get("seed")),
-                _text(log.header.get("version")), log.state.value, _text(log.trailer.get("status")), _text(log.trailer.get("reason")),
+                str(log.path),
+                *(_text(log.header.get(key)) for key in ("scenario", "cell", "strategy")),
+                _number(log.header.get("seed")),
+                _text(log.header.get("version")),
+                log.state.value,
+                *(_text(log.trailer.get(key)) for key in ("status", "reason")),
                 _number(log.trailer.get("events")),
             )
             for log in self.logs
-        ]  # fmt: skip
+        ]
         self._connection.execute("CREATE TEMP TABLE files (log INTEGER, file VARCHAR)")
         self._connection.executemany("INSERT INTO files VALUES (?, ?)", [(i, str(log.path)) for i, log in enumerate(self.logs)])
         self._connection.executemany(f"INSERT INTO runs VALUES ({', '.join('?' * len(RUNS))})", rows)

@@ -143,4 +143,6 @@ def _unequal(here: dict[str, Any], there: dict[str, Any], but: tuple[str, ...]) 
 
 def _hazards(here: SavedLog, there: SavedLog) -> tuple[tuple[str, int | None, int | None], ...]:
     left, right = ({f.hazard: f.step for f, _ in judge(log)} for log in (here, there))
-    return tuple((name, left.get(name), right.get(name)) for name in dict.fromkeys([*left, *right]) if left.get(name) != right.get(name))
+    return tuple(
+        (name, left.get(name), right.get(name)) for name in dict.fromkeys([*left, *right]) if left.get(name) != right.get(name)
+    )

@@ -57,8 +57,14 @@ LOCKS = View(
     "locks",
     "A lock is held by one actor.",
     (
-        *_PLACE, ("lock", "name: pte:FRAME, pmd:FRAME, mmap:MM, vma:VMA ..."), ("cls", "its class"), ("mode", "spin, read, write ..."),
-        ("cpu", "CPU"), ("actor", "who holds it"), ("acquired", "step"), ("released", "step; NULL: never"),
+        *_PLACE,
+        ("lock", "name: pte:FRAME, pmd:FRAME, mmap:MM, vma:VMA ..."),
+        ("cls", "its class"),
+        ("mode", "spin, read, write ..."),
+        ("cpu", "CPU"),
+        ("actor", "who holds it"),
+        ("acquired", "step"),
+        ("released", "step; NULL: never"),
         ("held", "steps between the two"),
     ),
     ("lock_acquire", "lock_release"),
@@ -69,16 +75,26 @@ LOCKS = View(
     FROM (SELECT *, lead(ev) OVER w AS next_ev, lead(step) OVER w AS next_step FROM events
           WHERE ev IN ('lock_acquire', 'lock_release') WINDOW w AS (PARTITION BY file, lock, actor ORDER BY n))
     WHERE ev = 'lock_acquire'""",
-)  # fmt: skip
+)
 
 FLUSHES = View(
     "flushes",
     "A flush_tlb_mm_range() or its kin.",
     (
-        *_PLACE, ("mm", "whose translations"), ("reason", "gather, page fault ..."), ("cpu", "who flushes"),
-        ("start", "first address"), ('"end"', "address behind the last"), ("sym", "start as VMA+offset"), ("pages", "-1: all"),
-        ("freed_tables", "whether page tables were freed"), ("targets", "CPUs that are interrupted"), ("tlb_gen", "of the mm after it"),
-        ("began", "step"), ("done", "step at which every target has acknowledged; NULL: never"), ("steps", "between the two"),
+        *_PLACE,
+        ("mm", "whose translations"),
+        ("reason", "gather, page fault ..."),
+        ("cpu", "who flushes"),
+        ("start", "first address"),
+        ('"end"', "address behind the last"),
+        ("sym", "start as VMA+offset"),
+        ("pages", "-1: all"),
+        ("freed_tables", "whether page tables were freed"),
+        ("targets", "CPUs that are interrupted"),
+        ("tlb_gen", "of the mm after it"),
+        ("began", "step"),
+        ("done", "step at which every target has acknowledged; NULL: never"),
+        ("steps", "between the two"),
     ),
     ("tlb_flush", "tlb_flush_done"),
     """
@@ -88,14 +104,20 @@ FLUSHES = View(
     FROM (SELECT *, lead(ev) OVER w AS next_ev, lead(step) OVER w AS next_step FROM events
           WHERE ev IN ('tlb_flush', 'tlb_flush_done') WINDOW w AS (PARTITION BY file, actor ORDER BY n))
     WHERE ev = 'tlb_flush'""",
-)  # fmt: skip
+)
 
 IPIS = View(
     "ipis",
     "One inter-processor interrupt to one CPU.",
     (
-        *_PLACE, ("source", "CPU that sends"), ("target", "CPU that is interrupted"), ("func", "what it is to do"), ("sent", "step"),
-        ("arrived", "step: pending at the target"), ("entered", "step: taken"), ("acknowledged", "step: done"),
+        *_PLACE,
+        ("source", "CPU that sends"),
+        ("target", "CPU that is interrupted"),
+        ("func", "what it is to do"),
+        ("sent", "step"),
+        ("arrived", "step: pending at the target"),
+        ("entered", "step: taken"),
+        ("acknowledged", "step: done"),
         ("steps", "from sent to acknowledged"),
     ),
     ("ipi_send_cpumask", "ipi_arrive", "csd_function_entry", "csd_function_exit"),
@@ -109,15 +131,22 @@ IPIS = View(
                 SELECT file, n, ev, step, source, cpu AS target, func FROM events
                 WHERE ev IN ('ipi_arrive', 'csd_function_entry', 'csd_function_exit')))
     GROUP BY file, source, target, func, k""",
-)  # fmt: skip
+)
 
 GRACE_PERIODS = View(
     "grace_periods",
     "One RCU grace period.",
     (
-        *_PLACE, ("seq", "its number"), ("requested", "step of the first call_rcu() or synchronize_rcu() that waits for it"),
-        ("began", "step"), ("ended", "step; NULL: never"), ("steps", "between the two"), ("waiting", "CPUs that owed a quiescent state"),
-        ("requests", "how many wait for it"), ("callbacks", "how many ran"), ("last_callback", "step of the last one"),
+        *_PLACE,
+        ("seq", "its number"),
+        ("requested", "step of the first call_rcu() or synchronize_rcu() that waits for it"),
+        ("began", "step"),
+        ("ended", "step; NULL: never"),
+        ("steps", "between the two"),
+        ("waiting", "CPUs that owed a quiescent state"),
+        ("requests", "how many wait for it"),
+        ("callbacks", "how many ran"),
+        ("last_callback", "step of the last one"),
     ),
     ("rcu_call", "rcu_synchronize", "rcu_gp_start", "rcu_gp_end", "rcu_callback"),
     """
@@ -128,15 +157,23 @@ GRACE_PERIODS = View(
            count(*) FILTER (ev = 'rcu_callback') AS callbacks, max(step) FILTER (ev = 'rcu_callback') AS last_callback
     FROM events WHERE ev IN ('rcu_call', 'rcu_synchronize', 'rcu_gp_start', 'rcu_gp_end', 'rcu_callback')
     GROUP BY file, seq""",
-)  # fmt: skip
+)
 
 WINDOWS = View(
     "windows",
     "From a cleared pmd entry to the end of the first flush that began after it and covers it.",
     (
-        *_PLACE, ("mm", "whose entry"), ("va", "first address that the entry translates"), ("sym", "the same as VMA+offset"),
-        ("cpu", "who cleared it"), ("was", "table or huge"), ("cleared", "step"), ("flush_began", "step; NULL: never"),
-        ("flush_done", "step"), ("steps", "from cleared to flush_done"), ("reason", "of the flush"),
+        *_PLACE,
+        ("mm", "whose entry"),
+        ("va", "first address that the entry translates"),
+        ("sym", "the same as VMA+offset"),
+        ("cpu", "who cleared it"),
+        ("was", "table or huge"),
+        ("cleared", "step"),
+        ("flush_began", "step; NULL: never"),
+        ("flush_done", "step"),
+        ("steps", "from cleared to flush_done"),
+        ("reason", "of the flush"),
     ),
     ("pmd_clear", "tlb_flush", "tlb_flush_done"),
     """
@@ -150,34 +187,50 @@ WINDOWS = View(
       SELECT c.*, least(whole, part) AS flush FROM clears c
       ASOF LEFT JOIN everything e ON c.file = e.file AND c.mm = e.mm AND c.n < e.whole
       ASOF LEFT JOIN parts p ON c.file = p.file AND c.mm = p.mm AND c.region = p.region AND c.n < p.part)
-    SELECT m.file, m.n, m.mm, m.va, m.sym, m.cpu, CASE WHEN CAST(m."old" AS UBIGINT) & 128 > 0 THEN 'huge' ELSE 'table' END AS was,
+    SELECT m.file, m.n, m.mm, m.va, m.sym, m.cpu,
+           CASE WHEN CAST(m."old" AS UBIGINT) & 128 > 0 THEN 'huge' ELSE 'table' END AS was,
            m.step AS cleared, f.began AS flush_began, f.done AS flush_done, f.done - m.step AS steps, f.reason
     FROM matched m LEFT JOIN flushes f ON m.file = f.file AND m.flush = f.n""",
-)  # fmt: skip
+)
 
 FAULTS = View(
     "faults",
     "A page fault from user mode.",
     (
-        *_PLACE, ("cpu", "CPU"), ("address", "that was accessed"), ("sym", "the same as VMA+offset"), ("error_code", "1 present, 2 write, 4 user"),
-        ("began", "step"), ("done", "step; NULL: never"), ("steps", "between the two"), ("result", "what the handler did"),
+        *_PLACE,
+        ("cpu", "CPU"),
+        ("address", "that was accessed"),
+        ("sym", "the same as VMA+offset"),
+        ("error_code", "1 present, 2 write, 4 user"),
+        ("began", "step"),
+        ("done", "step; NULL: never"),
+        ("steps", "between the two"),
+        ("result", "what the handler did"),
     ),
     ("page_fault_user", "page_fault_done"),
     """
-    SELECT file, n, cpu, address, sym, error_code, step AS began, CASE WHEN next_ev = 'page_fault_done' THEN next_step END AS done,
+    SELECT file, n, cpu, address, sym, error_code, step AS began,
+           CASE WHEN next_ev = 'page_fault_done' THEN next_step END AS done,
            CASE WHEN next_ev = 'page_fault_done' THEN next_step - step END AS steps,
            CASE WHEN next_ev = 'page_fault_done' THEN next_result END AS result
     FROM (SELECT *, lead(ev) OVER w AS next_ev, lead(step) OVER w AS next_step, lead(result) OVER w AS next_result FROM events
           WHERE ev IN ('page_fault_user', 'page_fault_done') WINDOW w AS (PARTITION BY file, actor ORDER BY n))
     WHERE ev = 'page_fault_user'""",
-)  # fmt: skip
+)
 
 GATHERS = View(
     "gathers",
     "One mmu_gather, from tlb_gather_mmu() to tlb_finish_mmu().",
     (
-        *_PLACE, ("gather", "its number in its log, from 1"), ("mm", "whose"), ("cpu", "CPU"), ("began", "step"),
-        ("finished", "step; NULL: never"), ("steps", "between the two"), ("pages", "queued in it"), ("tables", "queued in it"),
+        *_PLACE,
+        ("gather", "its number in its log, from 1"),
+        ("mm", "whose"),
+        ("cpu", "CPU"),
+        ("began", "step"),
+        ("finished", "step; NULL: never"),
+        ("steps", "between the two"),
+        ("pages", "queued in it"),
+        ("tables", "queued in it"),
         ("nested", "whether it had to flush everything"),
     ),
     ("gather_begin", "gather_add", "gather_add_table", "gather_finish"),
@@ -189,23 +242,59 @@ GATHERS = View(
     FROM (SELECT *, count(*) FILTER (ev = 'gather_begin') OVER (PARTITION BY file, actor ORDER BY n) AS k FROM events
           WHERE ev IN ('gather_begin', 'gather_add', 'gather_add_table', 'gather_finish'))
     WHERE k > 0 GROUP BY file, actor, cpu, k""",
-)  # fmt: skip
+)
 
 VIEWS = (LOCKS, FLUSHES, IPIS, GRACE_PERIODS, WINDOWS, FAULTS, GATHERS)
 """Every view over ``events``; a later one may use an earlier one."""
 
 NEEDED = (
-    "ev", "step", "cpu", "actor", "sym", "lock", "cls", "mode", "mm", "reason", "pages", "start", "end", "freed_tables", "targets",
-    "tlb_gen", "source", "func", "seq", "waiting", "va", "old", "address", "error_code", "result", "nested",
-)  # fmt: skip
+    "ev",
+    "step",
+    "cpu",
+    "actor",
+    "sym",
+    "lock",
+    "cls",
+    "mode",
+    "mm",
+    "reason",
+    "pages",
+    "start",
+    "end",
+    "freed_tables",
+    "targets",
+    "tlb_gen",
+    "source",
+    "func",
+    "seq",
+    "waiting",
+    "va",
+    "old",
+    "address",
+    "error_code",
+    "result",
+    "nested",
+)
 """The columns that the views are made of."""
 
 RUNS = (
-    ("file", "the log"), ("scenario", "name"), ("cell", "the cell's knobs"), ("strategy", "who chose the order"), ("seed", "its seed"),
-    ("version", "of ptactors that wrote it"), ("state", "complete, truncated, corrupt or future"), ("status", "how the run ended"),
-    ("reason", "why, unless complete"), ("events", "number in the trailer; NULL where there is none"),
-)  # fmt: skip
+    ("file", "the log"),
+    ("scenario", "name"),
+    ("cell", "the cell's knobs"),
+    ("strategy", "who chose the order"),
+    ("seed", "its seed"),
+    ("version", "of ptactors that wrote it"),
+    ("state", "complete, truncated, corrupt or future"),
+    ("status", "how the run ended"),
+    ("reason", "why, unless complete"),
+    ("events", "number in the trailer; NULL where there is none"),
+)
 """Columns of ``runs``, one row for each log."""
-HAZARDS = (("file", "the log"), ("hazard", "name; see 'ptactors rule NAME'"), ("severity", "violation or condition"), ("step", "first sighting"),
-           ("what", "one line"))  # fmt: skip
+HAZARDS = (
+    ("file", "the log"),
+    ("hazard", "name; see 'ptactors rule NAME'"),
+    ("severity", "violation or condition"),
+    ("step", "first sighting"),
+    ("what", "one line"),
+)
 """Columns of ``hazards``, which the oracles find when a query names it."""

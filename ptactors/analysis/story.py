@@ -1,4 +1,4 @@
-"""All that happened to one thing: an address, a frame or table, a lock, a CPU, a gather, a grace period; or why a step came to be."""
+"""All that happened to one thing: an address, a frame, a lock, a CPU, a gather, a grace period; or why a step came to be."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _moments(log: SavedLog, chosen: list[dict[str, Any]], index: Index, words: W
     for fields in log.raw() if wanted else ():
         step = fields["step"]
         if step in wanted and len(causes.get(step, "")) < 60:
-            text = _say(fields, index.symbols, words)
+            text = say(fields, index.symbols, words)
             causes[step] = f"{causes[step]}; {text}" if step in causes else f"{fields.get('actor')}: {text}"
     found: dict[int, list[str]] = {}
     if index.events <= _JUDGED:
@@ -156,7 +156,7 @@ def _moments(log: SavedLog, chosen: list[dict[str, Any]], index: Index, words: W
     last = {fields["step"]: i for i, fields in enumerate(chosen)}
     return tuple(
         Moment(
-            step=fields["step"], actor=str(fields.get("actor")), ev=fields["ev"], text=_say(fields, index.symbols, words),
+            step=fields["step"], actor=str(fields.get("actor")), ev=fields["ev"], text=say(fields, index.symbols, words),
             cause=fields.get("cause"), cause_text=causes.get(fields.get("cause", -1), ""),
             hazards=tuple(found.get(fields["step"], ())) if last[fields["step"]] == i else (),
         )
@@ -164,7 +164,18 @@ def _moments(log: SavedLog, chosen: list[dict[str, Any]], index: Index, words: W
     )  # fmt: skip
 
 
-def _say(fields: Mapping[str, Any], symbols: Symbols, words: Words) -> str:
+def symbols_of(log: SavedLog) -> Symbols:
+    """The VMAs that the set-up of a log makes."""
+    symbols = Symbols()
+    for fields in log.raw():
+        if fields["step"] > 0:
+            break
+        if fields["ev"] == "vma_init":
+            symbols.learn(decode(fields))
+    return symbols
+
+
+def say(fields: Mapping[str, Any], symbols: Symbols, words: Words) -> str:
     """In words; of an event of a later version only the name."""
     try:
         return words(decode(fields), symbols)

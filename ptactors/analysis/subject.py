@@ -142,7 +142,9 @@ class Gather:
             return True
         if ev == "gather_add_table":
             self._tables.add(_number(fields, "pfn"))
-        return ev.startswith(("gather_", "tlb_", "ipi_", "rcu_call", "rcu_sync", "mm_page_", "page_ref")) or ev.endswith("_clear")
+        return bool(
+            ev.startswith(("gather_", "tlb_", "ipi_", "rcu_call", "rcu_sync", "mm_page_", "page_ref")) or ev.endswith("_clear")
+        )
 
 
 class GracePeriod:

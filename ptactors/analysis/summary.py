@@ -87,8 +87,8 @@ def summarise(database: Database) -> Summary:
         ),
         windows=ask(
             "SELECT was, count(*), count(*) FILTER (steps IS NULL), median(steps), max(steps), "
-            "arg_max(coalesce(nullif(sym, ''), va) || ' cleared at step ' || cleared, steps), arg_max(file, steps) "
-            "FROM windows GROUP BY was ORDER BY was DESC"
+            "first(coalesce(nullif(sym, ''), va) || ' cleared at step ' || cleared ORDER BY steps DESC NULLS LAST, file, n), "
+            "first(file ORDER BY steps DESC NULLS LAST, file, n) FROM windows GROUP BY was ORDER BY was DESC"
         ),
         grace_periods=ask(
             "SELECT count(*), count(*) FILTER (ended IS NULL), median(steps), max(steps), coalesce(sum(callbacks), 0) "
@@ -136,9 +136,9 @@ def lines(summary: Summary) -> Iterator[str]:
     yield from _flushes(summary)
     yield from _windows(summary, base, many)
     count, open_, median, longest, callbacks = summary.grace_periods
-    yield f"Grace     {count:,} periods" + (f", median {median:,.0f} and at most {longest:,} steps" if longest is not None else "") + (
-        f"; {open_:,} did not end" if open_ else ""
-    ) + f"; {callbacks:,} callbacks"  # fmt: skip
+    took = f", median {median:,.0f} and at most {longest:,} steps" if longest is not None else ""
+    never = f"; {open_:,} did not end" if open_ else ""
+    yield f"Grace     {count:,} periods{took}{never}; {callbacks:,} callbacks"
     faults = ", ".join(f"{result} {n:,}" for result, n, _ in summary.faults)
     longest = max((steps for *_, steps in summary.faults if steps is not None), default=0)
     total = sum(n for _, n, _ in summary.faults)
@@ -175,7 +175,9 @@ def _verdict(summary: Summary, base: str) -> Iterator[str]:
         yield "Verdict   " + ("violation seen" if violations else "no violation; conditions that an architecture may allow")
     elif not summary.unjudged:
         yield "Verdict   no hazard seen"
-    for name, (count, step, file) in sorted(summary.hazards.items(), key=lambda item: (_severity(item[0]) != "violation", -item[1][0])):
+    for name, (count, step, file) in sorted(
+        summary.hazards.items(), key=lambda item: (_severity(item[0]) != "violation", -item[1][0])
+    ):
         where = f"in {count} of {len(summary.logs)} logs, first " if many else ""
         yield f"  {name} ({_severity(name)}): {where}step {step}{_place(file, base, many)}"
     if summary.unjudged:
@@ -201,7 +203,11 @@ def _windows(summary: Summary, base: str, many: bool) -> Iterator[str]:
     yield f"Windows   {total:,} from pmd_clear to the end of a flush" + (", in steps:" if total else "")
     for was, count, never, median, longest, where, file in summary.windows:
         took = f"median {median:,.0f}, at most {longest:,} ({where})" if longest is not None else "none flushed"
-        yield f"  {count:>7,}  {was}: {took}" + (f"; {never:,} never flushed" if never else "") + (_place(file, base, many) if file else "")
+        yield (
+            f"  {count:>7,}  {was}: {took}"
+            + (f"; {never:,} never flushed" if never else "")
+            + (_place(file, base, many) if file else "")
+        )
 
 
 def _place(file: str, base: str, many: bool) -> str:

@@ -1,8 +1,8 @@
 """The condition of ``log filter --where``: a small part of SQL, asked of one line's fields.
 
-``ev = pmd_clear and cpu in (0, 1)``, ``va = 0x7f0000200000``, ``sym like 'A+%'``, ``lock ~ '^pte:'``, ``cause is not null``. Words
-need no quotes. A number equals the same number in hex. A field that a line lacks makes a comparison false, as NULL does. A list
-(``targets``) equals each of its elements.
+``ev = pmd_clear and cpu in (0, 1)``, ``va = 0x7f0000200000``, ``sym like 'A+%'``, ``lock ~ '^pte:'``, ``cause is not null``.
+Words need no quotes. A number equals the same number in hex. A field that a line lacks makes a comparison false, as NULL does. A
+list (``targets``) equals each of its elements.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Parser:
         return True
 
     def either(self) -> Predicate:
-        """a or b."""
+        """One term, or several with ``or`` between them."""
         terms = [self._both()]
         while self._take("named", "or"):
             terms.append(self._both())

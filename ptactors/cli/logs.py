@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
+from ptactors.cli.log_export import export
+from ptactors.cli.log_open import CODES, LOGS, complain, open_logs
+from ptactors.cli.log_query import diff, filter_lines, sql, story
 from ptactors.cli.main import DIVERGED, HELD, INCONCLUSIVE, USAGE, VIOLATED
 
 
 @click.group("log")
 def command() -> None:
-    """Work with saved logs."""
+    """Work with saved logs.
+
+    A log is a file of JSON lines that 'ptactors run' writes; jq, pandas and DuckDB read it without help. Where a command takes
+    several FILEs, a folder stands for all logs below it.
+    """
+
+
+for each in (filter_lines, story, sql, diff, export):
+    command.add_command(each)
 
 
 @command.command("check")
-@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 def check(files: tuple[Path, ...]) -> int:
     """Run every oracle on the events of saved logs.
 
     Exit codes: 0 no violation seen, 1 some seen, 2 not a log or damaged, 3 cut off before its end and nothing seen,
     4 written by a later version.
     """
-    codes = [_check(path) for path in files]
+    from ptactors.log.files import expand
+
+    codes = [_check(path) for path in expand(files)]
     return next(code for code in (USAGE, DIVERGED, VIOLATED, INCONCLUSIVE, HELD) if code in codes)
 
 
@@ -35,7 +47,7 @@ def _check(path: Path) -> int:
     try:
         log = SavedLog(path)
     except LogReadFault as fault:
-        print(f"error: {fault}", file=sys.stderr)
+        complain(str(fault))
         return USAGE
     findings = Oracles.judge(log.records())
     head = log.header
@@ -43,7 +55,7 @@ def _check(path: Path) -> int:
     for finding in findings:
         print(f"  step {finding.step}: {finding.hazard} ({HAZARDS[finding.hazard].severity.value}): {finding.what}")
     if log.fault:
-        print(f"error: {log.fault}", file=sys.stderr)
+        complain(log.fault)
     if log.state is LogState.FUTURE:
         return DIVERGED
     if not findings:
@@ -53,3 +65,30 @@ def _check(path: Path) -> int:
     if any(HAZARDS[f.hazard].severity is Severity.VIOLATION for f in findings):
         return VIOLATED
     return HELD if log.state is LogState.COMPLETE else INCONCLUSIVE
+
+
+@command.command("summary", epilog=CODES)
+@LOGS
+def summary(files: tuple[Path, ...]) -> int:
+    """One screen about logs.
+
+    Hazards, the commonest events, the longest locks, flushes and interrupts by reason, windows from a cleared pmd entry to the
+    end of the flush, grace periods, faults. All times are in steps.
+    """
+    logs, code = open_logs(files)
+    if logs:
+        from ptactors.analysis.database import Database
+        from ptactors.analysis.summary import lines, summarise
+
+        with Database(logs) as database:
+            for line in lines(summarise(database)):
+                print(line)
+    return code
+
+
+@command.command("lnav")
+def lnav() -> None:
+    """Print the format file that teaches lnav to read logs: ptactors log lnav > f.json; lnav -i f.json."""
+    from ptactors.log.lnav import format_file
+
+    print(format_file(), end="")

@@ -28,6 +28,7 @@ COMPLETION_VARIABLE = "_PTACTORS_COMPLETE"
 
 COMMANDS = {
     "run": ("ptactors.cli.run", "Run scenarios and judge their expectations."),
+    "prove": ("ptactors.cli.prove", "Search small scenarios exhaustively."),
     "replay": ("ptactors.cli.replay", "Make a recorded schedule again, step by step."),
     "shrink": ("ptactors.cli.shrink", "Make a failing run and its scenario as small as possible."),
     "explain": ("ptactors.cli.explain", "Tell what a hazard hangs on, and what led to an entry, a table, a frame or a lock."),

@@ -66,6 +66,7 @@ class Request:
             seed=self.seeds.first if self.seeds else None,
             runs=(self.seeds.count if self.seeds else None) or self.runs,
             full=self.budget == "full",
+            exact=self.log == "all" or (self.seeds is not None and self.seeds.count is not None),
             host=self.host,
         )
 

@@ -40,9 +40,6 @@ from ptactors.errors import ModelError
 from ptactors.model.step import AnyOf, Step
 
 Factory = Callable[[], Coroutine[Any, Any, None]]
-_ITERATORS = tuple(
-    type(each) for each in (iter(()), iter([]), iter(range(0)), iter(""), iter({}), iter({}.items()), iter({}.values()))
-)
 _UNCONDITIONAL = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "RETURN_VALUE", "RAISE_VARARGS", "RERAISE")
 
 
@@ -117,8 +114,8 @@ def freeze(value: Any) -> Hashable:
         return ("cell", freeze(value.cell_contents))
     if isinstance(value, CoroutineType | GeneratorType):
         return frames(value)
-    if isinstance(value, _ITERATORS):
-        return ("iterator", freeze(value.__reduce__()[1:]))
+    if isinstance(value, Iterator):  # tuples', ranges', itertools': their pickled form says where they stand
+        return ("iterator", freeze(value.__reduce__()))
     return _freeze_object(value)
 
 
@@ -132,7 +129,7 @@ def _freeze_object(value: Any) -> Hashable:
     except TypeError:
         pass
     else:
-        if type(value).__hash__ is not object.__hash__:
+        if getattr(type(value), "__hash__", None) is not object.__hash__:
             return (type(value), value)
     return (type(value), tuple(freeze(getattr(value, field.name)) for field in attrs.fields(type(value))))
 

@@ -93,7 +93,7 @@ class Follow:
         while self._first < len(turns) and turns[self._first] is None:
             self._first += 1
         end = min(len(turns), self._first + self._window)
-        able = {option.actor.name: i for i, option in reversed(list(enumerate(options)))}
+        able: dict[str, int] = {option.actor.name: i for i, option in reversed(list(enumerate(options)))}
         names = {(o.actor.name, o.step.name()): i for i, o in reversed(list(enumerate(options)))}
         exact = {(o.actor.name, o.alternative, o.step.name()): i for i, o in enumerate(options)}
         for at in range(self._first, end):

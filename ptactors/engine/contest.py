@@ -40,13 +40,7 @@ class Contest:
         if (actor.id, type(step)) not in self.kinds or actor.optional:
             return False
         reads, writes = footprint(step, state)
-        for key in reads:  # loops, as generators cost more than they read
-            if not self._is_private(key, state):
-                return False
-        for key in writes:
-            if not self._is_private(key, state):
-                return False
-        return True
+        return all(self._is_private(key, state) for key in (*reads, *writes))
 
     def _is_private(self, key: Key, state: State) -> bool:
         role = self.role_of(key, state)
@@ -67,16 +61,27 @@ class Watch:
         """The granted step, before it is made."""
         step: Step[Any] = actor.next_step()
         reads, writes = footprint(step, state)
-        roles = []
-        for key, writing in (*((key, False) for key in reads), *((key, True) for key in writes)):
-            role = self._role_of(key, state)
-            cell = self._cells.get(key)
-            if cell is None:
-                cell = self._cells[key] = _Touched()
-            cell.note(actor.id, role, writing)
-            roles.append(role)
+        roles = [self._note(key, state, actor, False) for key in reads] + [self._note(key, state, actor, True) for key in writes]
         if len(actor.options) == 1:
             self._steps[actor.id, type(step), tuple(roles)] = None
+
+    def _note(self, key: Key, state: State, actor: Actor, writing: bool) -> Role:
+        role = self._role_of(key, state)
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = _Touched()
+        cell.note(actor.id, role, writing)
+        return role
+
+    def left_over(self, state: State, actors: Iterable[Actor]) -> None:
+        """What actors still wait for or could have done when the run ended: who never gets a lock contests it all the same."""
+        for actor in actors:
+            for number, step in enumerate(actor.options):
+                reads, writes = footprint(step, state) if number in actor.enabled else (step.waits(), ())
+                for key in reads:
+                    self._note(key, state, actor, False)
+                for key in writes:
+                    self._note(key, state, actor, True)
 
     def next_run(self) -> None:
         """The run is over: keep what it says of roles, forget its cells."""

@@ -48,6 +48,7 @@ def _watch(start: Start, role_of: RoleOf) -> Contest:
         baton = start((Random if number % 2 else RunLength)(_SALT + number), _SALT + number, left, None)
         baton.before = lambda actor, state=baton.state: watch.before(state, actor)
         host_direct.run(baton)
+        watch.left_over(baton.state, baton.actors)
         watch.next_run()
         left -= len(baton.turns)
         if left <= 0:

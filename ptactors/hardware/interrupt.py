@@ -249,12 +249,12 @@ async def ipi_bus(cpus: int) -> None:
 
 
 async def call_function_and_wait(
-    cpu: int, targets: tuple[int, ...], func: str, info: Info, local: Awaitable[None] | None
+    cpu: int, targets: tuple[int, ...], func: str, info: Info, local: Callable[[], Awaitable[None]] | None
 ) -> None:
     """smp_call_function_many_cond(wait=true): send, run ``local`` here, wait for all acknowledgements."""
     if targets:
         await SendIpi(cpu, targets, func, info)
     if local is not None:
-        await local
+        await local()
     if targets:
         await WaitIpi(cpu)

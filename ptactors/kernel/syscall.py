@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import attrs
 
@@ -99,21 +99,21 @@ class Wait(Step[None]):
         return (finished(self.target),), ()
 
 
-async def _syscall(cpu: Cpu, call: str, start: int, end: int, arg: str, body: Awaitable[int]) -> int:
+async def _syscall(cpu: Cpu, call: str, start: int, end: int, arg: str, body: Callable[[Cpu, int, int], Awaitable[int]]) -> int:
     await EnterSyscall(cpu.id, cpu.op, call, cpu.mm, start, end, arg)
-    ret = await body
+    ret = await body(cpu, start, end)
     await ExitSyscall(cpu.id, cpu.op, call, cpu.mm, start, end, ret)
     return ret
 
 
 async def op_madvise(cpu: Cpu, where: tuple[int, int], advice: str) -> int:
     """``madvise RANGE DONTNEED``."""
-    return await _syscall(cpu, "madvise", *where, advice, madvise_dontneed(cpu, *where))
+    return await _syscall(cpu, "madvise", *where, advice, madvise_dontneed)
 
 
 async def op_munmap(cpu: Cpu, where: tuple[int, int]) -> int:
     """``munmap RANGE``."""
-    return await _syscall(cpu, "munmap", *where, "", munmap(cpu, *where))
+    return await _syscall(cpu, "munmap", *where, "", munmap)
 
 
 async def op_read(cpu: Cpu, va: int, register: str) -> int | str:

@@ -12,6 +12,7 @@ over from; stale mask bits are dropped when such a CPU is interrupted, but no in
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import attrs
@@ -252,7 +253,7 @@ async def flush_tlb_mm_range(cpu: Cpu, start: int, end: int, stride: int, freed_
         others = []
     await BeginFlush(cpu.id, reason, mm, start, end, stride, gen, freed_tables, tuple(others))
     info: Info = (mm, start, end, stride, gen)
-    local = _flush_here(cpu.id, info, cpu.config.kernel) if mask >> cpu.id & 1 else None
+    local = functools.partial(_flush_here, cpu.id, info, cpu.config.kernel) if mask >> cpu.id & 1 else None
     await call_function_and_wait(cpu.id, tuple(others), "flush_tlb_func", info, local)
     await EndFlush(cpu.id, mm, gen)
 

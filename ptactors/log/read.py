@@ -54,6 +54,8 @@ class SavedLog:
         try:
             with path.open("rb") as file:
                 first = file.readline(_MAX_LINE)
+                self.size = file.seek(0, 2)
+                """Bytes of the file."""
         except OSError as error:
             raise LogReadFault(f"{path}: {error.strerror or error}") from error
         self.header = _header(path, first)
@@ -105,6 +107,15 @@ class SavedLog:
             yield from self._read(file, make)
         if future:
             self.state, self.fault = LogState.FUTURE, future
+
+    def texts(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The text of every line that is an event, as it stands, with its fields; damaged lines are passed over."""
+        with self.path.open("rb") as file:
+            file.readline(_MAX_LINE)
+            while line := file.readline(_MAX_LINE):
+                fields = _fields(line)
+                if fields is not None and fields.get("ev") not in ("header", "trailer", None):
+                    yield line.decode(errors="replace"), fields
 
     def _trusted(self) -> Iterator[dict[str, Any]]:
         """The lines of a file whose digest was found to be right."""

@@ -82,8 +82,25 @@ def cone_of(records: Sequence[Record], finding: Finding, symbols: Symbols) -> Co
     hazard = hazard_row(records, finding.step)
     ranked[hazard] = KEY
     best = sorted(ranked, key=lambda i: (ranked[i], abs(i - hazard), i))[:_ROWS]
-    rows = tuple(sorted({*best, *_setup(records, concern), *_starts(records, best)}))
+    rows = _thin(records, sorted({*best, *_setup(records, concern), *_starts(records, best)}), ranked)
     return Cone(row=hazard, rows=rows, story=_story(records, finding, ranked, hazard, symbols))
+
+
+def _thin(records: Sequence[Record], rows: Sequence[int], ranked: Mapping[int, int]) -> tuple[int, ...]:
+    """Without the middle of a long run of one CPU doing the same over and over."""
+
+    def alike(a: int, b: int) -> bool:
+        first, second = records[a][2], records[b][2]
+        if type(first) is not type(second) or first.cpu != second.cpu or KEY in (ranked.get(a), ranked.get(b)):
+            return False
+        return getattr(first, "table", None) == getattr(second, "table", None)
+
+    kept: list[int] = []
+    for i, row in enumerate(rows):
+        inside = 1 < i < len(rows) - 1 and all(alike(row, rows[j]) for j in (i - 2, i - 1, i + 1))
+        if not inside or type(records[row][2]) is ev.TlbInvalidate:
+            kept.append(row)
+    return tuple(kept)
 
 
 def _setup(records: Sequence[Record], concern: Concern) -> list[int]:
@@ -152,10 +169,12 @@ def _named(records: Sequence[Record], finding: Finding) -> dict[int, str]:
         wanted = text.split(" ", 1)[0]
         there = [i for i, record in enumerate(records) if record[0] == step and i not in taken]
         if wanted in ("4K", "2M"):
-            fills = [i for i in there if type(records[i][2]) is ev.TlbFill]
+            fitting = [i for i in there if type(records[i][2]) is ev.TlbFill]
+        elif "allocated" in text:
+            fitting = [i for i in there if type(records[i][2]) is ev.FrameAlloc and f"{records[i][2].pfn:#x} " in text]
         else:
-            fills = [i for i in there if event_name(records[i][2]) == wanted]
-        row = (fills or [hazard_row(records, step)])[-1]
+            fitting = [i for i in there if event_name(records[i][2]) == wanted]
+        row = (fitting or [hazard_row(records, step)])[-1]
         taken.add(row)
         lines[row] = text
     return lines

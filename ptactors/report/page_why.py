@@ -36,8 +36,8 @@ class Causes:
         self._callback = (-1, -1)
         """Step and position of the RCU callback that ran last: what it frees is freed in its step."""
         self._rules: dict[type, Callable[[Any], Why | None]] = {
-            ev.WalkRead: lambda e: self._see(("entry", e.table, e.slot), "reads the entry that was written here"),
-            ev.TableRead: lambda e: self._see(("entry", e.table, e.slot), "reads the entry that was written here"),
+            ev.WalkRead: self._read,
+            ev.TableRead: self._read,
             ev.TlbFill: self._fill,
             ev.MemRead: lambda e: self._see(("tlb", e.cpu, align_down(e.va, e.size), e.size), "goes through this translation"),
             ev.MemWrite: lambda e: self._see(("tlb", e.cpu, align_down(e.va, e.size), e.size), "goes through this translation"),
@@ -62,6 +62,12 @@ class Causes:
     def _see(self, key: Any, reason: str) -> Why | None:
         row = self._last.get(key)
         return None if row is None else Why(row, reason)
+
+    def _read(self, event: Any) -> Why | None:
+        """Who wrote the entry, or, if that came later, who freed the table."""
+        wrote = self._see(("entry", event.table, event.slot), "reads the entry that was written here")
+        freed = self._see(("free", event.table), "the table was freed here")
+        return max((why for why in (wrote, freed) if why), key=lambda why: why.row, default=None)
 
     def _fill(self, event: ev.TlbFill) -> Why | None:
         slot = index(event.va, 0 if event.size == PAGE_SIZE else 1)

@@ -24,6 +24,8 @@ def cell_lines(result: CellResult, *, verbose: bool = False, paint: Paint = plai
     tally, cell = result.tally, result.cell
     where = f"{result.scenario}/{cell.index}"
     seeds = f"seeds {result.seed}..{result.seed + tally.runs - 1}" if tally.runs > 1 else f"seed {result.seed}"
+    if result.chosen:
+        seeds = f"{tally.runs} seeds from {result.seed}"
     yield f"Cell {where}  {cell.name + '  ' if cell.knobs else ''}{seeds}  strategy {result.strategy}"
     for each in result.expectations:
         if each.condition == SURPRISE and each.verdict == HELD and len(result.expectations) > 1 and not verbose:
@@ -45,6 +47,9 @@ def _details(result: CellResult) -> Iterator[str]:
     for name in sorted(tally.hazards):
         seen = tally.hazards[name]
         yield f"  hazard {name}: in {seen.count} of {tally.runs}, first with seed {seen.seed}"
+    for name, member in tally.members.items():
+        found = ", ".join(f"{hazard} in {seen.count} (seed {seen.seed})" for hazard, seen in member.hazards.items())
+        yield f"  member {name}: {member.runs} schedules, new behaviours {member.new}; found {found or 'nothing'}"
     for name, value in tally.summary().items():
         yield f"  metric {name}: {value}"
     states = sorted(tally.finals.items(), key=lambda item: (-item[1].count, item[1].seed))

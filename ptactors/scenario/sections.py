@@ -85,7 +85,7 @@ def read_explore(reader: Reader, names: Names) -> Explore:
     """[explore]."""
     values = reader.section("explore")
     strategy = values.get("strategy")
-    if strategy is not None and names.strategies and strategy not in names.strategies:
+    if strategy is not None and names.strategies and strategy.partition(":")[0] not in names.strategies:
         reader.complain(("explore", "strategy"), f"unknown strategy {strategy!r}", suggest(strategy, names.strategies))
     return Explore(**values)
 

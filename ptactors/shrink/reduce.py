@@ -73,7 +73,7 @@ def _still(bench: Bench, case: Case, made: tuple[Scenario, Cell], numbers: dict[
     run = bench.attempt(*made, Follow(turns), steps=steps)
     if run is not None:
         return bench.case(*made, bench.before_goal(run), steps)
-    seed = Case(scenario=made[0], cell=made[1], run=case.run)
+    seed = attrs.evolve(case, scenario=made[0], cell=made[1])
     before = bench.runs
     stop, bench.stop = bench.stop, lambda: bench.runs - before >= FEW
     try:
@@ -138,9 +138,8 @@ def _shorter_loops(case: Case) -> Iterator[Smaller]:
 def _shorter(statement: Statement) -> Iterator[Statement]:
     if isinstance(statement, OpCall):
         return
-    for count in dict.fromkeys((1, statement.count // 2, statement.count - 1)):
-        if 0 < count < statement.count:
-            yield attrs.evolve(statement, count=count)
+    for count in _below(statement.count):
+        yield attrs.evolve(statement, count=count)
     for i, inner in enumerate(statement.body):
         if len(statement.body) > 1:
             yield attrs.evolve(statement, body=statement.body[:i] + statement.body[i + 1 :])
@@ -179,6 +178,31 @@ def _without_faults(case: Case) -> Iterator[Smaller]:
             yield _same(attrs.evolve(scenario, speculate={n: kept for n, kept in table.items() if kept}), case)
     if scenario.speculate and scenario.speculative_fills > 1:
         yield _same(attrs.evolve(scenario, speculative_fills=scenario.speculative_fills - 1), case)
+
+
+def _smaller_numbers(case: Case) -> Iterator[Smaller]:
+    """Numbers of operations, and of entries before a reschedule."""
+    scenario = case.scenario
+    for cpu in scenario.cpus:
+        for i, statement in enumerate(cpu.program):
+            for text in _with_smaller_numbers(statement) if isinstance(statement, OpCall) else ():
+                program = (*cpu.program[:i], attrs.evolve(statement, text=text), *cpu.program[i + 1 :])
+                yield _same(_with_program(scenario, cpu.number, program), case)
+    for i, place in enumerate(scenario.fault.need_resched):
+        for after in _below(place.after):
+            places = (*scenario.fault.need_resched[:i], attrs.evolve(place, after=after), *scenario.fault.need_resched[i + 1 :])
+            yield _same(attrs.evolve(scenario, fault=attrs.evolve(scenario.fault, need_resched=places)), case)
+
+
+def _with_smaller_numbers(call: OpCall) -> Iterator[str]:
+    for parameter, value in zip(call.declared().parameters, call.arguments, strict=True):
+        if parameter.kind is Kind.NUMBER and parameter.lead and isinstance(value, int):
+            for smaller in _below(value):
+                yield re.sub(rf"\b{parameter.lead} +{value}\b", f"{parameter.lead} {smaller}", call.text)
+
+
+def _below(number: int) -> Iterator[int]:
+    yield from (n for n in dict.fromkeys((1, number // 2, number - 1)) if 0 < n < number)
 
 
 def _without_memory(case: Case) -> Iterator[Smaller]:
@@ -220,7 +244,8 @@ def _fewer(items: Sequence[T]) -> Iterator[tuple[T, ...]]:
 
 
 PASSES = (
-    _without_exits, _without_programs, _without_operations, _shorter_loops, _without_cpus, _without_faults, _without_memory,
+    _without_exits, _without_programs, _without_operations, _shorter_loops, _without_cpus, _without_faults, _smaller_numbers,
+    _without_memory,
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """A smaller schedule for the same scenario: reordering, merging the visits of an actor, then plainer choices.
 
-Each pass keeps what it finds only if the goal is still met and the price (preemptions, departures from "go on", steps, the
-choices) has gone down, and always goes on from the choices of the run that was really made.
+Each pass keeps what it finds only if the goal is still met and the price (preemptions, departures from "go on", steps to the
+goal, the choices) has gone down, and always goes on from the choices of the run that was really made.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def _compact(bench: Bench, case: Case) -> Case:
     run = bench.attempt(case.scenario, case.cell, Choices(choices), steps=case.run.outcome.steps, record=True, watch=[watch])
     if run is None:
         return case
-    finding = bench.goal.finding(run.outcome)
-    last = finding.step if finding is not None else run.outcome.steps
-    for order in orders(run.outcome.schedule.turns, hooks[0].made, last):
+    for order in orders(run.outcome.schedule.turns, hooks[0].made, bench.last(run)):
         if bench.stop():
             break
         case = better(bench, case, Follow(order)) or case
@@ -104,7 +102,27 @@ def _plain(bench: Bench, case: Case) -> Case:
             else:
                 case = found
         size //= 2
-    return _lower(bench, case)
+    return _earlier(bench, _lower(bench, case))
+
+
+def _earlier(bench: Bench, case: Case) -> Case:
+    """Departures made as early as they can be, so that less happens before."""
+    at = 0
+    while at < len(case.run.decisions) and not bench.stop():
+        choices = choices_of(case.run.decisions)
+        start = at
+        while start and not choices[start - 1]:
+            start -= 1
+        zeros = at - start
+        while choices[at] and zeros and not bench.stop():
+            found = better(bench, case, Choices(choices[: at - zeros] + choices[at:], lenient=True))
+            if found is not None:
+                case, at = found, at - zeros
+                break
+            zeros //= 2
+        else:
+            at += 1
+    return case
 
 
 def _lower(bench: Bench, case: Case) -> Case:

@@ -86,15 +86,17 @@ class Case:
     scenario: Scenario
     cell: Cell
     run: Run
+    last: int
+    """The step at which the goal is met; the last of the run if it is about its end."""
 
     @property
     def price(self) -> tuple[int, int, int, list[int]]:
-        """What is to become small: preemptions, departures from "go on", steps, and the choices themselves."""
+        """What is to become small: preemptions, departures from "go on", steps up to the goal, and the choices themselves."""
         choices = [decision.choice for decision in self.run.decisions]
         return (
             sum(decision.preempts for decision in self.run.decisions),
             sum(choice > 0 for choice in choices),
-            self.run.outcome.steps,
+            self.last,
             choices,
         )
 
@@ -167,12 +169,16 @@ class Bench:
         if len(kept) < len(choices):
             shorter = self.attempt(scenario, cell, Choices(kept, lenient=True), steps=steps, record=True)
             run = shorter or run
-        return Case(scenario=scenario, cell=cell, run=run)
+        return Case(scenario=scenario, cell=cell, run=run, last=self.last(run))
+
+    def last(self, run: Run) -> int:
+        """The step that meets the goal; the run's last one if it is about the end."""
+        finding = self.goal.finding(run.outcome)
+        return finding.step if finding is not None else run.outcome.steps
 
     def before_goal(self, run: Run) -> list[int]:
         """The choices up to the step that meets the goal."""
-        finding = self.goal.finding(run.outcome)
-        last = finding.step if finding is not None else run.outcome.steps
+        last = self.last(run)
         return [decision.choice for decision in run.decisions if decision.step <= last]
 
 

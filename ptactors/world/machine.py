@@ -20,12 +20,8 @@ from ptactors.engine.strategy.base import Option, Run, Sampler, Strategy
 from ptactors.engine.strategy.replay import Replay
 from ptactors.engine.strategy.script import Script
 from ptactors.engine.strategy.table import make_strategy
-from ptactors.hardware.cpu import Cpu, speculative_walker
-from ptactors.hardware.interrupt import Info, in_irq, interrupts, ipi_bus
-from ptactors.kernel.fault import do_user_addr_fault
 from ptactors.kernel.operation import Kind
-from ptactors.kernel.rcu import callback_thread, grace_periods, released
-from ptactors.kernel.tlbflush import flush_tlb_func
+from ptactors.kernel.rcu import released
 from ptactors.model.event import EVENTS, EntryWrite, ExitMm, GatherEnd, OpEnd, ProgramsDone, RunEnd, Stuck, event_name
 from ptactors.model.state import State
 from ptactors.oracle.table import Oracles
@@ -35,9 +31,10 @@ from ptactors.scenario.model import Scenario
 from ptactors.scenario.program import OpCall, Program, calls, flatten
 from ptactors.scenario.stress import expand_stress
 from ptactors.world import lesson, setup, stuck
+from ptactors.world.cast import Cast, Role
 from ptactors.world.facts import EventCounts, WorldFacts
 from ptactors.world.metrics import Metrics
-from ptactors.world.program import Life, exiting
+from ptactors.world.program import exiting
 from ptactors.world.recording import Recording
 
 PROGRESS = (OpEnd, EntryWrite, GatherEnd, ExitMm)
@@ -119,8 +116,10 @@ class Machine:
         events = EventCounts(self.state, _counted(cell))
         self.facts = WorldFacts(self.state, oracles, self.metrics, events, self._evers, scenario.processes)
         self._programs = expand_stress(scenario, self.provenance[1])[: cell.config.machine.cpus]
-        self.actors = self._actors()
-        setup.prepare(self.state, scenario, self._threads())
+        cast = Cast(scenario, cell, self._programs)
+        self.roles = cast.roles()
+        self.actors = self._act(self.roles)
+        setup.prepare(self.state, scenario, cast.threads())
         chooser = by or self._strategy(*self.provenance, replay)
         most, contest = probe or (scenario.max_steps, self._contest(chooser))
         self.baton = Baton(self.state, self.actors, chooser, max_steps=most, when_quiet=self._when_quiet, contest=contest)
@@ -173,85 +172,22 @@ class Machine:
     def _start_probe(self, walk: Sampler, seed: int, most: int, contest: Contest | None) -> Baton:
         return Machine(self.scenario, self.cell, "probe", seed, Oracles(), by=walk, probe=(most, contest)).baton
 
-    def _threads(self) -> dict[str, int]:
-        """Process -> number of its threads; one that nobody runs is ended by CPU 0 and counts as one."""
-        threads = dict.fromkeys(self.scenario.processes, 0)
-        for cpu in self.scenario.cpus[: self.cell.config.machine.cpus]:
-            if self._has_thread(cpu.number):
-                threads[cpu.process] += 1
-        return {process: max(n, 1) for process, n in threads.items()}
-
-    def _has_thread(self, number: int) -> bool:
-        return self.scenario.cpus[number].state == "user" or bool(self._programs[number])
-
-    def _actors(self) -> tuple[Actor, ...]:
-        config = self.cell.config
-        cpus = range(config.machine.cpus)
-        scenario = self.scenario
-        actors = [self._program(cpu) for cpu in cpus]
-
-        async def sync(cpu: int, info: Info) -> None:
-            """tlb_remove_table_smp_sync(): being interrupted is all there is to it."""
-
-        async def flush(cpu: int, info: Info) -> None:
-            await flush_tlb_func(cpu, info, config.kernel)
-
-        vectors = {"flush_tlb_func": flush, "tlb_remove_table_smp_sync": sync}
-
-        def add(name: str, coroutine: object, optional: bool = False) -> None:
-            actors.append(Actor(id=len(actors), name=name, coroutine=coroutine, optional=optional))  # type: ignore[arg-type]
-
-        for cpu in cpus:
-            add(f"irq{cpu}", interrupts(cpu, vectors))
-        for cpu in cpus:
-            if scenario.speculate.get(cpu):
-                add(f"hw{cpu}", speculative_walker(cpu, scenario.speculate[cpu], scenario.speculative_fills), True)
-        add("bus", ipi_bus(len(cpus)))
-        add("rcu", grace_periods(len(cpus)))
-        for cpu in cpus:
-            add(f"rcuc{cpu}", callback_thread(cpu, scenario.fault.rcu_callbacks == "late"))
+    def _act(self, roles: tuple[Role, ...]) -> tuple[Actor, ...]:
+        actors: list[Actor] = []
+        for role in roles:
+            coroutine, life = role.enter()
+            actor = Actor(
+                id=len(actors),
+                name=role.name,
+                coroutine=coroutine,
+                gate=role.gate,
+                optional=role.optional,
+                program=role.program,
+            )
+            if life is not None:
+                life.actor = actor
+            actors.append(actor)
         return tuple(actors)
-
-    def _program(self, number: int) -> Actor:
-        scenario = self.scenario
-        given = scenario.cpus[number]
-        context = Cpu(
-            id=number,
-            config=self.cell.config,
-            page_fault=do_user_addr_fault,
-            mm=given.process,
-            alloc_faults=self._alloc_faults(),
-            need_resched=self._need_resched(number),
-        )
-        threads = [c.process for c in scenario.cpus[: self.cell.config.machine.cpus] if self._has_thread(c.number)]
-        life = Life(
-            cpu=context,
-            process=given.process if self._has_thread(number) else "",
-            calls=flatten(self._programs[number]),
-            awaited=frozenset(self._awaited(number)),
-            away=given.state != "user",
-            orphans=tuple(p for p in scenario.processes if p not in threads) if number == 0 else (),
-        )
-        life.actor = Actor(id=number, name=f"cpu{number}", coroutine=life.run(), gate=in_irq(number), program=True)
-        return life.actor
-
-    def _alloc_faults(self) -> dict[str, str]:
-        fault = self.scenario.fault
-        given = {"page_batch_alloc": fault.page_batch_alloc, "table_batch_alloc": fault.table_batch_alloc}
-        return {name: f"fail-after {a.after}" if a.mode == "fail-after" else a.mode for name, a in given.items()}
-
-    def _need_resched(self, number: int) -> dict[str, int]:
-        fault = self.scenario.fault
-        if fault.need_resched_maybe:
-            return {call.label: -1 for call in calls(self._programs[number])}
-        return {each.label: each.after for each in fault.need_resched if each.cpu == number}
-
-    def _awaited(self, number: int) -> list[str]:
-        """The labels of this CPU that some program waits for."""
-        waits = (call for program in self._programs for call in calls(program) if call.operation == "wait")
-        prefix = f"cpu{number}:"
-        targets = (str(call.arguments[0]) for call in waits)
-        return [target.removeprefix(prefix) for target in targets if target.startswith(prefix)]
 
     def _watch_coverage(self) -> None:
         def see(step: int, actor: int, event: object) -> None:

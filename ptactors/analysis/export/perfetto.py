@@ -16,7 +16,7 @@ from ptactors.analysis.export.timeline import BEGIN, COUNTER, COUNTER_TRACKS, EN
 from ptactors.log.read import SavedLog
 
 if TYPE_CHECKING:
-    from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket
+    from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket  # type: ignore[import-untyped]
 
 _SEQUENCE = 1
 _UNIQUE = frozenset({"va", "start", "end", "address", "pfn", "table", "old", "new", "value", "token", "result", "text"})
@@ -41,8 +41,8 @@ def export(logs: Sequence[SavedLog], out: BinaryIO) -> None:
 
 class _Writer:
     def __init__(self, out: BinaryIO) -> None:
-        from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto
-        from perfetto.trace_builder.proto_builder import StreamingTraceProtoBuilder
+        from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto  # type: ignore[import-untyped]
+        from perfetto.trace_builder.proto_builder import StreamingTraceProtoBuilder  # type: ignore[import-untyped]
 
         self._proto: Any = proto
         self._out = out
@@ -98,15 +98,17 @@ class _Writer:
 
     def write(self, log: SavedLog) -> None:
         """The events of one log."""
-        heads, pieces, tail, write = self._heads, self._pieces, self._tail, self._out.write
+        heads, pieces, small, write = self._heads, self._pieces, _SMALL, self._out.write
+        tail = self._tail + _EVENT
         pack = struct.Struct("<2sQ").pack
-        flow_base = self._log << 40
+        base = self._log << 40
         last = -1
         for phase, track, name, time, fields in marks(log.raw()):
             parts = [heads.get((phase, track, name)) or self._head(phase, track, name)]
             if phase == COUNTER:
                 parts.append(self._counter(fields["value"]))
             elif phase != END:
+                cause = fields.pop("cause", None)  # an arrow shows it
                 for item in islice(fields.items(), _FRONT, None):
                     try:
                         parts.append(pieces[item])
@@ -115,12 +117,15 @@ class _Writer:
                 step = fields["step"]
                 if step != last:  # the arrows of a step begin and end at its first event
                     last = step
-                    parts.append(pack(_FLOW, flow_base + step))
-                    if "cause" in fields:
-                        parts.append(pack(_FLOW, flow_base + fields["cause"]))
+                    parts.append(pack(_FLOW, base + step))
+                    if cause is not None:
+                        parts.append(pack(_FLOW, base + cause))
             event = b"".join(parts)
-            body = _TIMESTAMP + _varint(time) + tail + _EVENT + _varint(len(event)) + event
-            write(_PACKET + _varint(len(body)) + body)
+            size = len(event)
+            length = small[size] if size < _TABLE else _varint(size)
+            body = b"".join((_TIMESTAMP, _varint(time), tail, length, event))
+            size = len(body)
+            write(_PACKET + (small[size] if size < _TABLE else _varint(size)) + body)
 
     def _head(self, phase: str, track: str, name: str) -> bytes:
         """Type, track and name of an event."""
@@ -180,13 +185,14 @@ class _Writer:
 
 
 def _varint(number: int) -> bytes:
-    if number < 0x80:
-        return bytes((number,))
-    if number < 0x4000:
-        return bytes((number & 0x7F | 0x80, number >> 7))
     made = bytearray()
     while number > 0x7F:
         made.append(number & 0x7F | 0x80)
         number >>= 7
     made.append(number)
     return bytes(made)
+
+
+_TABLE = 1 << 12
+_SMALL = tuple(_varint(number) for number in range(_TABLE))
+"""Lengths are mostly small."""

@@ -16,16 +16,12 @@ between two turns that know nothing of each other. So every ``w`` is tried that 
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 
-from ptactors.engine.actor import Actor
 from ptactors.engine.baton import ALTERNATIVES
 from ptactors.engine.dpor.live import Live, Turn
 from ptactors.engine.dpor.marks import Mark, Marks, dependent, writes_into
 from ptactors.engine.dpor.trace import Offer, Point, offers, positions, scratch
-from ptactors.model.step import Step
 
 _ENOUGH = 256
 """After so many ``w`` for one pair, everything that is able is tried instead: always right, seldom needed."""
@@ -35,11 +31,16 @@ _ENOUGH = 256
 class _Hindered:
     """A step that another turn keeps from being made."""
 
-    actor: Actor
-    step: Step[Any]
-    turn: Turn
-    guard: Mark
     offer: Offer
+    alternative: int
+
+    @property
+    def turn(self) -> Turn:
+        return self.offer.actor.id * ALTERNATIVES + self.alternative
+
+    @property
+    def guard(self) -> Mark:
+        return self.offer.guards[self.alternative]
 
 
 class Races:
@@ -49,16 +50,17 @@ class Races:
         self._marks = marks
 
     def look(self, points: list[Point], live: Live, since: int) -> None:
-        """Add what this run shows; positions below ``since`` were looked at in an earlier run."""
+        """Add what this run shows; races of positions below ``since`` were looked at in an earlier run."""
         for here in range(since, len(points)):
             for x in points[here].races:
                 self._race(points, x, here)
-        for offer in offers(points, live):
-            self._hindered(points, live, offer)
+        for offer in offers(points, live, self._marks):
+            for alternative in range(len(offer.options)):
+                self._hindered(points, live, _Hindered(offer, alternative))
 
     def _race(self, points: list[Point], x: int, here: int) -> None:
-        point, late = points[x], points[here]
-        if _has_guard(late.step, late.actor) and writes_into(point.mark, self._marks.of_guard(late.step, late.actor)):
+        point, offer = points[x], points[here].offer
+        if offer is not None and writes_into(point.mark, offer.guards[offer.taken]):
             return  # this is a hindered step
         free = 0
         first: Turn = -1
@@ -74,25 +76,22 @@ class Races:
             free |= 1 << k
         point.todo[first] = None
 
-    def _hindered(self, points: list[Point], live: Live, offer: Offer) -> None:
+    def _hindered(self, points: list[Point], live: Live, hindered: _Hindered) -> None:
+        offer, guard = hindered.offer, hindered.guard
         taken_at = offer.taken_at
-        for alternative, step in enumerate(offer.options):
-            turn = offer.actor.id * ALTERNATIVES + alternative
-            guard = self._marks.of_guard(step, offer.actor)
-            hindered = _Hindered(offer.actor, step, turn, guard, offer)
-            if guard[1]:
-                for x in range(taken_at):
-                    mine = points[x].actor is offer.actor or offer.past >> x & 1
-                    if not mine and writes_into(points[x].mark, guard):
-                        self._without(points, live, x, hindered)
-            if taken_at < len(points) and alternative != offer.taken:
-                self._without(points, live, taken_at, hindered)
+        if guard[1]:
+            for x in range(taken_at if taken_at >= 0 else len(points)):
+                point = points[x]
+                if point.mark[2] & guard[1] and point.actor is not offer.actor and not offer.past >> x & 1:
+                    self._without(points, live, x, hindered)
+        if taken_at >= 0 and hindered.alternative != offer.taken:
+            self._without(points, live, taken_at, hindered)
 
     def _without(self, points: list[Point], live: Live, x: int, hindered: _Hindered) -> None:
         """Whether the hindered step could be made in the place of the turn at ``x``, after any set of turns free of it."""
         above = -1 << (x + 1)
         base = hindered.offer.past & above
-        free = _free(points, x, hindered.offer)
+        free = -1
         tried = {base}
         pending = [base]
         while pending:
@@ -103,6 +102,8 @@ class Races:
             needs = self._needs(points, live, x, chosen, hindered)
             if needs is not None:
                 self._try(points, x, chosen, firsts, needs, hindered, bool(base))
+            if free < 0:
+                free = _free(points, x, hindered.offer)
             for k in positions(free & ~chosen):
                 if dependent(points[k].mark, needs or hindered.guard):
                     more = chosen | 1 << k | points[k].past & above
@@ -118,14 +119,15 @@ class Races:
         state = scratch(live.state, points[x])
         for k in positions(chosen):
             state.actor = points[k].actor.id
-            state.step = k
             points[k].step.apply(state)
-        state.actor = hindered.actor.id
-        if hindered.actor.gate is not None and state.cells.get(hindered.actor.gate):
+        actor = hindered.offer.actor
+        state.actor = actor.id
+        step = hindered.offer.options[hindered.alternative]
+        if actor.gate is not None and state.cells.get(actor.gate):
             return None
-        if hindered.step.blocking and not hindered.step.ready(state):
+        if step.blocking and not step.ready(state):
             return None
-        return self._marks.of(hindered.step, hindered.actor, state)
+        return self._marks.of(step, actor, state)
 
     @staticmethod
     def _try(
@@ -136,15 +138,11 @@ class Races:
             points[x].todo[firsts[0] if firsts else hindered.turn] = None
 
 
-def _has_guard(step: Step[Any], actor: Actor) -> bool:
-    return step.blocking or actor.gate is not None
-
-
 def _free(points: list[Point], x: int, offer: Offer) -> int:
     """The turns after ``x`` that happened neither after it nor after the offer was taken."""
     free = 0
+    gone = 1 << x | (1 << offer.taken_at if offer.taken_at >= 0 else 0)
     for k in range(x + 1, len(points)):
-        past = points[k].past | 1 << k
-        if not past >> x & 1 and not past >> offer.taken_at & 1:
+        if not (points[k].past | 1 << k) & gone:
             free |= 1 << k
     return free

@@ -29,8 +29,8 @@ class Point:
     """One position: the state before it, the turn taken there, and what else is to be tried or need not be."""
 
     __slots__ = (
-        "able", "actor", "alternative", "before", "cells", "last", "layer", "mark", "occupied", "options", "past", "races",
-        "sleep", "step", "todo", "turn",
+        "able", "actor", "cells", "last", "layer", "mark", "occupied", "offer", "past", "races", "sleep", "step", "todo",
+        "turn",
     )  # fmt: skip
 
     def __init__(self, live: Live, able: list[Turn], sleep: dict[Turn, Mark], last: tuple[int, ...]) -> None:
@@ -43,6 +43,10 @@ class Point:
         """Turns to be tried here."""
         self.last = last
         """Per actor, the position of its last turn before this one; -1: none."""
+        self.offer: Offer | None = None
+        """What the turn was taken from, if it could have been hindered."""
+        self.races: list[int] = []
+        """Earlier turns that this one depends on, with nothing in between."""
 
     def covered(self, turn: Turn) -> bool:
         """Whether what begins with this turn is or will be looked at."""
@@ -52,14 +56,16 @@ class Point:
         """Go on with this turn; ``before`` are the earlier points."""
         actor = live.actors[turn // ALTERNATIVES]
         self.turn, self.actor = turn, actor
-        self.alternative, self.options = turn % ALTERNATIVES, actor.options
-        self.step: Step[Any] = actor.options[self.alternative]
+        self.step: Step[Any] = actor.options[turn % ALTERNATIVES]
         self.mark = marks.of(self.step, actor, live.state)
-        self.before = self.last[actor.id]
-        self.past, self.layer, self.races = 0, 1, []
-        if self.before >= 0:
-            own = before[self.before]
-            self.past, self.layer = own.past | 1 << self.before, own.layer + 1
+        last = self.last[actor.id]
+        self.past = before_next(before, last)
+        self.layer: int = before[last].layer + 1 if last >= 0 else 1
+        self.offer = None
+        if actor.several or self.step.blocking or actor.gate is not None:
+            self.offer = Offer(actor, self.past, marks)
+            self.offer.taken_at, self.offer.taken = len(before), turn % ALTERNATIVES
+        self.races = []
         for x in range(len(before) - 1, -1, -1):
             if not self.past >> x & 1 and dependent(before[x].mark, self.mark):
                 self.races.append(x)
@@ -84,31 +90,34 @@ class Point:
 class Offer:
     """What one actor offered between two of its turns."""
 
-    __slots__ = ("actor", "before", "options", "past", "taken", "taken_at")
+    __slots__ = ("actor", "guards", "options", "past", "taken", "taken_at")
 
-    def __init__(self, actor: Actor, options: tuple[Step[Any], ...], before: int, points: list[Point]) -> None:
+    def __init__(self, actor: Actor, past: int, marks: Marks) -> None:
         self.actor = actor
-        self.options = options
-        self.before = before
-        """Position of its turn before; -1: none."""
-        self.past = points[before].past | 1 << before if before >= 0 else 0
+        self.options = actor.options
+        self.guards = tuple(marks.of_guard(step, actor) for step in actor.options)
+        """What decides whether each alternative is ready."""
+        self.past = past
         """What happened before the offer."""
-        self.taken_at = len(points)
-        """Position at which it was taken; the length of the run: it never was."""
+        self.taken_at = -1
+        """Position at which it was taken; -1: it never was."""
         self.taken = -1
         """Which alternative was taken."""
 
 
-def offers(points: list[Point], live: Live) -> list[Offer]:
-    """All offers of the run, those that nobody took at the end."""
-    made: list[Offer] = []
-    for here, point in enumerate(points):
-        if len(point.options) > 1 or point.step.blocking or point.actor.gate is not None:
-            offer = Offer(point.actor, point.options, point.before, points)
-            offer.taken_at, offer.taken = here, point.alternative
-            made.append(offer)
+def offers(points: list[Point], live: Live, marks: Marks) -> list[Offer]:
+    """All offers of the run that could be hindered, those that nobody took included."""
+    made = [point.offer for point in points if point.offer is not None]
     last = points[-1].next_last(len(points) - 1) if points else (-1,) * len(live.actors)
-    return made + [Offer(actor, actor.options, last[actor.id], points) for actor in live.actors if actor.options]
+    for actor in live.actors:
+        if actor.options:
+            made.append(Offer(actor, before_next(points, last[actor.id]), marks))
+    return made
+
+
+def before_next(points: list[Point], last: int) -> int:
+    """The past of what an actor does after its turn at ``last``; -1: of its first turn."""
+    return points[last].past | 1 << last if last >= 0 else 0
 
 
 def scratch(state: State, point: Point) -> State:

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from ptactors.engine.strategy.base import UNKNOWN, Option, Profile, Run, Sampler
 from ptactors.engine.strategy.pct import FairPct
 from ptactors.engine.strategy.pos import Pos
-from ptactors.engine.strategy.random import Random
 from ptactors.engine.strategy.run_length import RunLength
-from ptactors.engine.strategy.urw import Surw
+from ptactors.engine.strategy.urw import Urw
 
-MEMBERS: tuple[tuple[str, type[Sampler], tuple[str, ...]], ...] = (
-    ("run-length", RunLength, ()),
-    ("fair-pct:3", FairPct, ("3",)),
-    ("random", Random, ()),
-    ("pos", Pos, ()),
-    ("surw", Surw, ()),
+MEMBERS: tuple[tuple[str, type[Sampler], tuple[str, ...], bool], ...] = (
+    ("run-length:contested", RunLength, (), True),
+    ("fair-pct:3", FairPct, ("3",), True),
+    ("urw", Urw, (), True),
+    ("pos", Pos, (), True),
+    ("run-length", RunLength, (), False),
 )
-"""Name, class and parameters of each member."""
+"""Name, class, parameters, and whether only contested steps are decision points; of the last one all are, lest the filter
+hide something from all of them."""
 
 
 def member_of(seed: int) -> str:
@@ -38,9 +38,8 @@ class Portfolio(Sampler):
 
     def __init__(self, seed: int, parameters: Sequence[str] = (), profile: Profile = UNKNOWN) -> None:
         super().__init__(seed, parameters, profile)
-        _, kind, arguments = MEMBERS[seed % len(MEMBERS)]
+        _, kind, arguments, self.contested_only = MEMBERS[seed % len(MEMBERS)]
         self._member = kind(seed, arguments, profile)
-        self.contested_only = self._member.contested_only
 
     def begin(self, run: Run) -> None:
         """See :class:`Sampler`."""

@@ -111,7 +111,7 @@ class Lanes {
     if (!force && whole) return;
     if (!force && Math.abs(top - this.window[0]) < 15 && bottom <= this.window[1] + 15) return;
     this.window = [top, bottom];
-    const layers = [this.backs(top, bottom), this.bands(top, bottom), this.locks(top, bottom), this.strips(top, bottom),
+    const layers = [this.bands(top, bottom), this.backs(top, bottom), this.locks(top, bottom), this.strips(top, bottom),
       this.arrows(top, bottom), this.labels(top, bottom), this.whyLines()];
     this.svg.replaceChildren(this.defs(), ...layers.flat());
   }
@@ -146,7 +146,7 @@ class Lanes {
 
   bands(top, bottom) {
     const nodes = [];
-    for (const [list, name] of [[this.spans.irq, "irq"], [this.spans.rcu, "rcu"]]) {
+    for (const [list, name] of [[this.spans.rcu, "rcu"], [this.spans.irq, "irq"]]) {
       for (const span of list) {
         const lane = this.lanes.get(span.cpu), part = this.part(span.from, span.to, top, bottom);
         if (!part || !lane) continue;
@@ -222,12 +222,13 @@ class Lanes {
       if (e[STEP] !== before) nodes.push(make("text", { class: "stepno", x: GUTTER - 22, y, "text-anchor": "end" }, e[STEP] > 0 ? e[STEP] : "before"));
       before = e[STEP];
       const rcu = e[NAME].startsWith("rcu_gp") || (e[NAME] === "rcu_quiescent_state");
-      const x = rcu || !lane ? this.rcuX + 12 : lane.x + LOCKS + 8 + Math.min(4, this.depths[row]) * 14;
-      const end = rcu || !lane ? this.rcuX + SIDE - 4 : lane.x + lane.width - 10 - Math.min(6, lane.bars.reduce((n, b) => Math.max(n, b.track + 1), 0)) * BAR;
+      const setup = !rcu && !lane, start = this.lanes.values().next().value;
+      const x = setup && start ? start.x + LOCKS + 8 : rcu || !lane ? this.rcuX + 12 : lane.x + LOCKS + 8 + Math.min(4, this.depths[row]) * 14;
+      const end = setup && start ? start.x + start.width - 10 : rcu || !lane ? this.rcuX + SIDE - 4 : lane.x + lane.width - 10 - Math.min(6, lane.bars.reduce((n, b) => Math.max(n, b.track + 1), 0)) * BAR;
       const text = rcu ? shortRcu(e) : e[TEXT];
       if (!rcu && lane) nodes.push(make("circle", { class: "dot " + kindOf(e), cx: x - 6, cy: y - 4, r: 3 }));
       const strong = ["op_begin", "sys_enter", "page_fault_user"].includes(e[NAME]) || this.hazards.has(row);
-      nodes.push(make("text", { x, y, class: (strong ? "strong" : "") + (kindOf(e) === "other" ? " quiet" : "") }, fit(text, end - x)));
+      nodes.push(make("text", { x, y, class: (strong ? "strong" : "") + (kindOf(e) === "other" || setup ? " quiet" : "") }, fit(text, end - x)));
       if (this.hazards.has(row)) nodes.push(make("text", { class: "hazardmark", x: 4, y }, "!"));
     }
     return nodes;

@@ -1,0 +1,148 @@
+"""``ptactors shrink``: the smallest scenario and schedule that show the same bug."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ptactors.cli.main import HELD, INCONCLUSIVE
+from ptactors.cli.options import use_colour
+from ptactors.cli.recalling import make_again, recording
+from ptactors.errors import UsageError
+
+if TYPE_CHECKING:
+    from ptactors.shrink.session import Shrunk
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Duration(click.ParamType[float]):
+    """Reads ``30s``, ``2m``, ``500ms``; a bare number is seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click.ParamType."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is no time such as 30s or 2m", param, ctx)
+        return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+@click.command("shrink")
+@click.argument("recorded", metavar="TOKEN|FILE")
+@recording
+@click.option("--hazard", metavar="NAME", help="The hazard to keep; default: the first that an expectation names.")
+@click.option("--save-as", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Where the scenario goes; default: NAME-min.toml below the log folder.")
+@click.option("--time", "limit", type=Duration(), default="30s", show_default=True, help="When to stop with what was reached.")
+@click.option("--log-dir", type=click.Path(file_okay=False), default="logs", show_default=True, metavar="DIR",
+              help="The log folder.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="No diagram.")
+def command(
+    recorded: str, scenario: str | None, lenient: bool, hazard: str | None, save_as: Path | None, limit: float, log_dir: str,
+    as_json: bool, quiet: bool,
+) -> int:  # fmt: skip
+    """Make a failing run small: its schedule, then its scenario, keeping the same hazard on the same kind of object.
+
+    The result is a new scenario file with a pinned order, and its diagram. Exit codes: 0 the number of preemptions is proved to be
+    the least for that scenario, 3 the time was up before that was settled.
+    """
+    from ptactors.shrink.pin import Words
+    from ptactors.shrink.session import shrink
+    from ptactors.shrink.trial import Goal
+
+    started = time.monotonic()
+    run = make_again(recorded, scenario, lenient)
+    name = run.recording.scenario.name
+    place = save_as or Path(log_dir) / "shrunk" / f"{name}-min.toml"
+    if place.suffix != ".toml":
+        raise UsageError(f"--save-as takes the name of a scenario file (*.toml), not {place}")
+
+    def words(goal: Goal) -> Words:
+        title = f"{goal} with {run.recording.cell.name if run.recording.cell.name != '-' else 'all knobs as given'}, shrunk"
+        return Words(name=place.stem, title=title[:200], why=f"Shrunk from a failing run of {name}: the smallest that was found with {goal}.")
+
+    shrunk = shrink(
+        run, hazard=hazard, words=words, stop=lambda: time.monotonic() - started > limit, progress=_progress
+    )  # fmt: skip
+    if shrunk.pinned is not None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(shrunk.pinned.text, encoding="utf-8")
+    kept = _keep_schedule(shrunk, place)
+    if as_json:
+        print(json.dumps(_document(shrunk, place, kept), indent=2, ensure_ascii=False))
+    else:
+        _tell(shrunk, name, place, kept, quiet)
+    return HELD if shrunk.proof.minimal else INCONCLUSIVE
+
+
+def _progress(word: str) -> None:
+    if sys.stderr.isatty() and use_colour("auto", sys.stderr):
+        print(f"\r\033[Kshrinking: {word} ", end="" if word != "done" else "\n", file=sys.stderr, flush=True)
+
+
+def _keep_schedule(shrunk: Shrunk, place: Path) -> Path | None:
+    """Without a pinned order only a schedule of the whole scenario can show the run."""
+    if shrunk.pinned is not None:
+        return None
+    kept = place.with_suffix(".schedule.json")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shrunk.case.run.outcome.schedule.save(kept)
+    return kept
+
+
+def _document(shrunk: Shrunk, place: Path, kept: Path | None) -> dict[str, Any]:
+    return {
+        "goal": {"hazard": shrunk.goal.hazard, "role": shrunk.goal.role, "condition": shrunk.goal.condition},
+        "before": shrunk.first,
+        "after": shrunk.last,
+        "preemptions": {
+            "found": shrunk.proof.preemptions, "proved_least": shrunk.proof.minimal, "none_below": shrunk.proof.below,
+            "schedules": shrunk.proof.schedules, "unsettled": shrunk.proof.unsettled,
+        },
+        "trials": shrunk.runs,
+        "in_time": shrunk.in_time,
+        "order": list(shrunk.pinned.order) if shrunk.pinned else None,
+        "scenario": str(place) if shrunk.pinned else None,
+        "schedule": str(kept) if kept else None,
+    }  # fmt: skip
+
+
+def _say(text: str) -> None:
+    print("\n".join(textwrap.wrap(text, 79, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)))
+
+
+def _tell(shrunk: Shrunk, name: str, place: Path, kept: Path | None, quiet: bool) -> None:
+    from ptactors.explain.picture import picture
+
+    outcome = shrunk.pinned.outcome if shrunk.pinned else shrunk.case.run.outcome
+    finding = shrunk.goal.finding(outcome)
+    print(f"Shrunk {name}: {shrunk.goal}")
+    changes = [f"{what} {before} -> {shrunk.last[what]}" for what, before in shrunk.first.items() if before or shrunk.last[what]]
+    _say(f"{', '.join(changes)}; {shrunk.runs} trials")
+    _say(str(shrunk.proof))
+    if not shrunk.in_time:
+        _say("the time was up before every pass had come to its end; --time gives it more")
+    if finding is not None:
+        _say(finding.what)
+    if not quiet:
+        for line in picture(outcome, finding):
+            print(line)
+    if shrunk.pinned is not None:
+        print(f"saved:  {place}")
+        print(f"again:  {shlex.join(['ptactors', 'run', str(place)])}")
+    else:
+        print("No order of CPU steps alone leads there, so no pinned scenario was written.")
+        print(f"schedule of the shrunk run: {kept}")

@@ -1,0 +1,85 @@
+"""Shrinking from beginning to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from ptactors.errors import UsageError
+from ptactors.scenario.stress import expand_stress
+from ptactors.shrink.pin import Pinned, Words, pinned
+from ptactors.shrink.proof import Proof, prove
+from ptactors.shrink.recall import Run
+from ptactors.shrink.reduce import shrink_scenario, size, written_out
+from ptactors.shrink.schedule import shrink_schedule
+from ptactors.shrink.trial import Bench, Case, Goal, choices_of, goal_of
+
+Progress = Callable[[str], None]
+
+
+@attrs.frozen(kw_only=True)
+class Shrunk:
+    """What came of it."""
+
+    goal: Goal
+    first: dict[str, int]
+    """How large the run and its scenario were."""
+    last: dict[str, int]
+    """How large they are."""
+    case: Case
+    """The smallest case, recorded."""
+    proof: Proof
+    pinned: Pinned | None
+    """As a file; None if no order of CPU steps leads to the goal."""
+    runs: int
+    """Trials made."""
+    in_time: bool
+    """Whether every pass came to its end."""
+
+
+def shrink(
+    run: Run, *, hazard: str | None, words: Callable[[Goal], Words], stop: Callable[[], bool], progress: Progress
+) -> Shrunk:
+    """Make the run and its scenario small. ``stop`` says when the time is up; what was reached by then is the result.
+
+    Raises UsageError if the run shows nothing, or its scenario cannot be written as a file of one cell.
+    """
+    goal = goal_of(run, hazard)
+    schedule = run.recording.schedule
+    bench = Bench(goal=goal, strategy=schedule.strategy, seed=schedule.seed, stop=stop)
+    case = _start(bench, run)
+    first = _size(attrs.evolve(case, run=run))
+    progress("schedule")
+    case = shrink_schedule(bench, case)
+    progress("scenario")
+    case = shrink_scenario(bench, case)
+    progress("schedule again")
+    case = shrink_schedule(bench, case)
+    progress("proof")
+    case, proof = prove(bench, case)
+    case = shrink_schedule(bench, case)
+    in_time = not stop()
+    progress("pin")
+    return Shrunk(
+        goal=goal, first=first, last=_size(case), case=case, proof=proof,
+        pinned=pinned(bench, case, words(goal)), runs=bench.runs, in_time=in_time,
+    )  # fmt: skip
+
+
+def _start(bench: Bench, run: Run) -> Case:
+    """The run in a scenario of its cell alone."""
+    recording = run.recording
+    programs = expand_stress(recording.scenario, recording.schedule.seed)
+    single = bench.single(written_out(recording.scenario, programs), recording.cell)
+    if single is not None and single[1].config == recording.cell.config:
+        case = bench.case(*single, choices_of(run.decisions), run.outcome.steps)
+        if case is not None:
+            return case
+    raise UsageError(f"scenario {recording.scenario.name} cannot be written as one cell that shows {bench.goal}")
+
+
+def _size(case: Case) -> dict[str, int]:
+    preemptions, departures, _, _ = case.price
+    parts = {"steps": case.run.outcome.steps, "switches chosen": departures, "preemptions": preemptions}
+    return size(case.scenario, case.cell) | parts
