@@ -82,14 +82,13 @@ def _index(log: SavedLog) -> Index:
     for fields in log.raw():
         index.events += 1
         index.actors.add(str(fields.get("actor")))
-        if fields["ev"] == "vma_init":
-            event = decode(fields)
-            assert isinstance(event, VmaInit), "the name decides the class"
-            index.symbols.learn(event)
-            index.areas.setdefault(event.vma, (event.start, event.end))
+        area = _area(fields)
+        if area is not None:
+            index.symbols.learn(area)
+            index.areas.setdefault(area.vma, (area.start, area.end))
         if "lock" in fields:
-            index.locks.add(fields["lock"])
-        if "cause" in fields:
+            index.locks.add(str(fields["lock"]))
+        if type(fields.get("cause")) is int:
             index.causes[fields["step"]] = fields["cause"]
     return index
 
@@ -142,7 +141,7 @@ def _chain(causes: Mapping[int, int], step: int) -> set[int]:
 
 def _moments(log: SavedLog, chosen: list[dict[str, Any]], index: Index, words: Words) -> tuple[Moment, ...]:
     own = {fields["step"] for fields in chosen}
-    wanted = {fields["cause"] for fields in chosen if "cause" in fields} - own
+    wanted = {index.causes[step] for step in own if step in index.causes} - own
     causes: dict[int, str] = {}
     for fields in log.raw() if wanted else ():
         step = fields["step"]
@@ -157,7 +156,7 @@ def _moments(log: SavedLog, chosen: list[dict[str, Any]], index: Index, words: W
     return tuple(
         Moment(
             step=fields["step"], actor=str(fields.get("actor")), ev=fields["ev"], text=say(fields, index.symbols, words),
-            cause=fields.get("cause"), cause_text=causes.get(fields.get("cause", -1), ""),
+            cause=index.causes.get(fields["step"]), cause_text=causes.get(index.causes.get(fields["step"], -1), ""),
             hazards=tuple(found.get(fields["step"], ())) if last[fields["step"]] == i else (),
         )
         for i, fields in enumerate(chosen)
@@ -170,9 +169,19 @@ def symbols_of(log: SavedLog) -> Symbols:
     for fields in log.raw():
         if fields["step"] > 0:
             break
-        if fields["ev"] == "vma_init":
-            symbols.learn(decode(fields))
+        area = _area(fields)
+        if area is not None:
+            symbols.learn(area)
     return symbols
+
+
+def _area(fields: Mapping[str, Any]) -> VmaInit | None:
+    """The VMA of a line that makes one, if this version understands it."""
+    try:
+        event = decode(fields) if fields["ev"] == "vma_init" else None
+    except FieldFault:
+        return None
+    return event if isinstance(event, VmaInit) else None
 
 
 def say(fields: Mapping[str, Any], symbols: Symbols, words: Words) -> str:

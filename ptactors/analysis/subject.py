@@ -23,7 +23,16 @@ class Subject(Protocol):
 def _number(fields: Fields, name: str) -> int:
     """A hex field; -1 where the line has none."""
     value = fields.get(name)
-    return int(value, 16) if isinstance(value, str) else -1
+    try:
+        return int(value, 16) if isinstance(value, str) else -1
+    except ValueError:  # a token, or a later version's idea
+        return -1
+
+
+def _count(fields: Fields, name: str) -> int:
+    """A decimal field; 0 where the line has none."""
+    value = fields.get(name)
+    return value if type(value) is int else 0
 
 
 def _points_at(entry: int) -> range:
@@ -55,11 +64,11 @@ class Address:
     def _at(self, va: int, fields: Fields) -> bool:
         ev = fields["ev"]
         if ev in ("tlb_fill", "tlb_evict"):
-            return bool(va <= self._va < va + fields["size"])
+            return va <= self._va < va + _count(fields, "size")
         if ev in ("table_read", "gather_add_table"):
             whole = ev == "gather_add_table" or _number(fields, "value") == -1
             return va >> (PMD_SHIFT if whole else PAGE_SHIFT) == self._va >> (PMD_SHIFT if whole else PAGE_SHIFT)
-        level = fields.get("level", 0)
+        level = min(_count(fields, "level"), len(SHIFT) - 1)
         near = va >> SHIFT[level] == self._va >> SHIFT[level]
         if near and ev != "walk_read":
             frames = _points_at(_number(fields, "new"))
@@ -81,7 +90,7 @@ class Frame:
         if _number(fields, "table") == self._pfn or fields.get("lock") in self._locks:
             return True
         pfn = _number(fields, "pfn")
-        size = fields["size"] >> PAGE_SHIFT if fields["ev"] == "tlb_fill" else 1 << fields.get("order", 0)
+        size = _count(fields, "size") >> PAGE_SHIFT if fields["ev"] == "tlb_fill" else 1 << min(_count(fields, "order"), 64)
         if pfn >= 0 and pfn <= self._pfn < pfn + size:
             return True
         return any(self._pfn in _points_at(_number(fields, name)) for name in ("old", "new"))
@@ -111,7 +120,8 @@ class Cpu:
         """See Subject."""
         if self._cpu is None:
             return fields.get("actor") == self._name
-        return fields["cpu"] == self._cpu or self._cpu in fields.get("targets", ())
+        targets = fields.get("targets")
+        return fields["cpu"] == self._cpu or (isinstance(targets, list) and self._cpu in targets)
 
 
 class Gather:

@@ -42,12 +42,10 @@ def open_logs(paths: Iterable[Path]) -> tuple[list[SavedLog], int]:
 
 
 def open_log(path: Path) -> tuple[SavedLog, int]:
-    """The one log. Raises LogReadFault."""
-    from ptactors.log.read import LogReadFault
-
+    """The one log; leaves with the exit code where nothing in it can be read."""
     logs, code = open_logs([path])
     if not logs:
-        raise LogReadFault(f"{path}: nothing in it can be read")
+        raise click.exceptions.Exit(code)
     return logs[0], code
 
 

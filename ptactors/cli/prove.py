@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ptactors.scenario.model import Scenario
     from ptactors.world.prove import Answer, Proof
 
+Witnesses = dict[tuple[int, str], Path]
 EXIT = {"held": 0, "violated": 1, "inconclusive": 3}
 
 
@@ -30,8 +31,8 @@ EXIT = {"held": 0, "violated": 1, "inconclusive": 3}
 def command(scenarios: tuple[str, ...], **options: Any) -> int:
     """Search scenarios exhaustively, cell by cell, and say what holds in all interleavings.
 
-    "Never" is said only of a search that emptied, of the model and not of Linux, and only if the same search found the hazard in a
-    cell where the fix is off.
+    "Never" is said only of a search that emptied, of the model and not of Linux, and only if the same search found the hazard
+    in a cell where the fix is off.
     """
     from ptactors.campaign.run import Plan, prepare
     from ptactors.campaign.verdict import worst
@@ -45,7 +46,7 @@ def command(scenarios: tuple[str, ...], **options: Any) -> int:
         proofs = _prove(batch.scenario, batch.cells, options["max_states"])
         verdict = worst([answer.verdict for proof in proofs for answer in proof.answers])
         verdicts.append(verdict)
-        witnesses = _keep(batch.scenario, proofs, options["log_dir"])
+        witnesses = _keep(batch.scenario, batch.cells, proofs, options["log_dir"])
         documents.append(_document(batch.scenario, proofs, verdict, witnesses))
         if not options["as_json"]:
             for proof in proofs:
@@ -81,34 +82,25 @@ def _prove(scenario: Scenario, cells: tuple[Cell, ...], max_states: int) -> list
     return settle(proofs)
 
 
-def _keep(scenario: Scenario, proofs: list[Proof], log_dir: Path) -> dict[tuple[int, str], Path]:
-    """Write a schedule for each hazard that was found: (cell, hazard) -> file."""
-    from ptactors import __version__
+def _keep(scenario: Scenario, batch_cells: tuple[Cell, ...], proofs: list[Proof], log_dir: Path) -> Witnesses:
+    """Make a run of each path that was found and write its schedule: (cell, hazard) -> file."""
     from ptactors.campaign.witness import slug
-    from ptactors.engine.schedule import Schedule
+    from ptactors.engine.strategy.guide import Guide
+    from ptactors.world import play
 
     files = {}
-    for proof in proofs:
-        folder = log_dir / scenario.name / slug(proof.cell.name)
+    for cell, proof in zip(batch_cells, proofs, strict=True):
+        folder = log_dir / slug(scenario.name) / slug(cell.name)
         for hazard, turns in proof.hazards.items():
             folder.mkdir(parents=True, exist_ok=True)
             file = folder / f"prove-{hazard}.schedule.json"
-            Schedule(
-                version=__version__,
-                scenario=scenario.name,
-                scenario_path=scenario.path,
-                digest=scenario.digest,
-                cell=proof.cell.name,
-                knobs=proof.cell.config.as_dict(),
-                strategy="prove",
-                seed=0,
-                turns=tuple((name, option, "") for name, option in turns),
-            ).save(file)
-            files[proof.cell.index, hazard] = file
+            run = play(scenario, cell, strategy="prove", seed=0, record=True, host="direct", by=Guide(turns))
+            run.schedule.save(file)
+            files[cell.index, hazard] = file
     return files
 
 
-def _text(scenario: Scenario, proof: Proof, witnesses: dict[tuple[int, str], Path]) -> list[str]:
+def _text(scenario: Scenario, proof: Proof, witnesses: Witnesses) -> list[str]:
     searched = proof.searched
     end = "the search emptied" if searched.complete else "cut off by --max-states"
     lines = [
@@ -123,7 +115,7 @@ def _text(scenario: Scenario, proof: Proof, witnesses: dict[tuple[int, str], Pat
         ]
     for hazard, turns in proof.hazards.items():
         file = witnesses[proof.cell.index, hazard]
-        lines.append(f"  hazard({hazard}) first after {len(turns)} steps: ptactors replay --lenient {file}")
+        lines.append(f"  hazard({hazard}) first after {len(turns)} steps: ptactors replay {file}")
     lines += [f"  {line}" for line in _bounds(scenario, proof)]
     return lines
 
@@ -152,7 +144,7 @@ def _bounds(scenario: Scenario, proof: Proof) -> list[str]:
     ]
 
 
-def _document(scenario: Scenario, proofs: list[Proof], verdict: str, witnesses: dict[tuple[int, str], Path]) -> dict[str, Any]:
+def _document(scenario: Scenario, proofs: list[Proof], verdict: str, witnesses: Witnesses) -> dict[str, Any]:
     return {
         "name": scenario.name,
         "digest": scenario.digest,

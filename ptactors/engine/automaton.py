@@ -154,15 +154,20 @@ def _frame(coroutine: Any, below: object) -> Hashable:
     live = live_after(code).get(frame.f_lasti, frozenset(bound)) if frame.f_lasti >= 0 else frozenset(bound)
     captured = {*code.co_cellvars, *code.co_freevars}
     named = tuple((name, freeze(bound[name])) for name in bound if name in live or name in captured)
+    slots = len({name for name in code.co_varnames if name in bound} | captured)
+    return (code, frame.f_lasti, named, _temporaries(coroutine, code, slots, below))
+
+
+def _temporaries(coroutine: object, code: CodeType, slots: int, below: object) -> tuple[Hashable, ...]:
+    """What stands on the value stack of a frame, such as the iterators of its loops: it is listed behind the local variables."""
     referents = gc.get_referents(coroutine)
     start = len(referents) - referents[::-1].index(code)
-    slots = len({name for name in code.co_varnames if name in bound} | captured)
-    temporaries = referents[start + slots :]
+    stack = referents[start + slots :]
     if below is not None:  # the top of the stack; what is listed behind it is the exception state
-        temporaries = temporaries[: next(i for i, each in enumerate(temporaries) if each is below)]
-    elif temporaries and temporaries[-1] is None:
-        del temporaries[-1]
-    return (code, frame.f_lasti, named, tuple(map(freeze, temporaries)))
+        stack = stack[: next(i for i, each in enumerate(stack) if each is below)]
+    elif stack and stack[-1] is None:
+        del stack[-1]
+    return tuple(map(freeze, stack))
 
 
 @attrs.define(eq=False)

@@ -31,6 +31,8 @@ class Decision(NamedTuple):
     """How many there were."""
     own: int
     """How many of them, the first ones, belong to the actor that moved last; 0: it cannot move, so nobody can be preempted."""
+    first: str
+    """The actor of option 0, which would have moved by itself."""
 
     @property
     def preempts(self) -> bool:
@@ -157,7 +159,7 @@ class Noted:
             own = 0
             while own < len(options) and options[own].actor.id == self._last:
                 own += 1
-            self.decisions.append(Decision(step, index, len(options), own))
+            self.decisions.append(Decision(step, index, len(options), own, options[0].actor.name))
         self._last = options[index].actor.id
         return index
 

@@ -95,8 +95,8 @@ class SavedLog:
         """
 
         def make(fields: dict[str, Any]) -> dict[str, Any]:
-            if type(fields["step"]) is not int or type(fields["ev"]) is not str:
-                raise FieldFault("it has no event name or no step")
+            if [type(fields[key]) for key in ("ev", "step", "cpu", "actor")] != [str, int, int, str]:
+                raise FieldFault("its event name, step, CPU or actor is of another type")
             return fields
 
         if self.state is LogState.COMPLETE:

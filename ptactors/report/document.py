@@ -83,6 +83,11 @@ def _cell(result: CellResult, witness: Witness | None) -> dict[str, Any]:
         "final_states_not_listed": tally.runs - sum(seen.count for _, seen in shown),
         "metrics": dict(tally.summary()),
     }
+    if tally.members:
+        document["members"] = {
+            name: {"schedules": m.runs, "new": m.new, "hazards": {hazard: seen.count for hazard, seen in m.hazards.items()}}
+            for name, m in tally.members.items()
+        }
     if witness is not None:
         document["witness"] = attrs.asdict(witness)
     return document
@@ -135,7 +140,7 @@ _CELL = _object(
         "reasons": _list(_TEXT, "why the cell is inconclusive, beside its expectations"),
         "knobs": _table({"type": ["string", "integer", "boolean"]}, "every knob of the cell"),
         "strategy": _TEXT,
-        "seed": {"type": "integer", "description": "the first one; schedule i has seed + i"},
+        "seed": {"type": "integer", "description": "the first one; schedule i has seed + i, unless a portfolio chose its seeds"},
         "schedules": {**_COUNT, "description": "how many were run"},
         "hazards": _table(_COUNT, "hazard -> schedules in which it was seen"),
         "expectations": _list(_EXPECTATION),
@@ -148,9 +153,13 @@ _CELL = _object(
             {"type": "integer"},
             "*_max: the greatest of all schedules; others: the commonest value, of equally common ones the first seen",
         ),
+        "members": _table(
+            _object({"schedules": _COUNT, "new": _COUNT, "hazards": _table(_COUNT, "hazard -> its schedules with it")}),
+            "of a portfolio: member -> its schedules and the behaviours that it was the first to show",
+        ),
         "witness": _WITNESS,
     },
-    optional=("witness",),
+    optional=("members", "witness"),
 )
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -23,7 +23,7 @@ from ptactors.model.step import ANY
 from ptactors.world.program import exiting
 
 LIMIT = 20_000
-"""Steps of the longest run that is reordered."""
+"""Steps of the longest run whose partial order is looked at."""
 
 
 @attrs.frozen

@@ -1,9 +1,9 @@
 """Exhaustive answers for one cell: every interleaving of its programs, within bounds that are said.
 
-The search merges states that are equal in their cells and in what each actor will do (engine/prove.py). The processes do not exit
-(``exit`` is off), so nothing is said of what should be left over at the end. Oracles listen along; only hazards that a state and a
-step decide are settled here: those of ``DECIDED``. The others depend on how a state was reached (what was stored when, what was
-counted), and two ways to one state are merged.
+The search merges states that are equal in their cells and in what each actor will do (engine/prove.py). The processes do not
+exit (``exit`` is off), so nothing is said of what should be left over at the end. Oracles listen along; only hazards that a
+state and a step decide are settled here: those of ``DECIDED``. The others depend on how a state was reached (what was stored
+when, what was counted), and two ways to one state are merged.
 """
 
 from __future__ import annotations

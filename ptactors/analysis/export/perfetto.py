@@ -118,7 +118,7 @@ class _Writer:
                 if step != last:  # the arrows of a step begin and end at its first event
                     last = step
                     parts.append(pack(_FLOW, base + step))
-                    if cause is not None:
+                    if type(cause) is int:
                         parts.append(pack(_FLOW, base + cause))
             event = b"".join(parts)
             size = len(event)

@@ -61,16 +61,17 @@ def marks(lines: Iterable[dict[str, Any]]) -> Iterator[Mark]:
                 while kind != begin:
                     kind, name = stack.pop()
                     yield END, actor, name, time, fields
-        elif ev in _COUNTERS:
+        elif ev in _COUNTERS and type(fields.get("value")) is int:
             kind = f" {fields['kind']}" if "kind" in fields else ""
-            yield COUNTER, f"{_COUNTERS[ev]} {fields['mm']}{kind}", ev, time, fields
+            yield COUNTER, f"{_COUNTERS[ev]} {fields.get('mm', '?')}{kind}", ev, time, fields
         elif ev == "lock_acquire" or ev == "lock_release":
-            track = f"lock {fields['lock']} {actor}"
+            lock = str(fields.get("lock", "?"))
+            track = f"lock {lock} {actor}"
             if ev == "lock_acquire" and track not in held:
-                held[track] = fields["lock"]
-                yield BEGIN, track, fields["lock"], time, fields
+                held[track] = lock
+                yield BEGIN, track, lock, time, fields
             elif ev == "lock_release" and held.pop(track, None):
-                yield END, track, fields["lock"], time, fields
+                yield END, track, lock, time, fields
             else:
                 yield INSTANT, actor, ev, time, fields
         else:
@@ -85,7 +86,7 @@ def marks(lines: Iterable[dict[str, Any]]) -> Iterator[Mark]:
 
 def _name(ev: str, fields: dict[str, Any]) -> str:
     if ev == "rcu_gp_start":
-        return f"grace period {fields['seq']}"
+        return f"grace period {fields.get('seq', '?')}"
     return str(fields.get(_NAMES.get(ev, ""), "") or ev)
 
 
