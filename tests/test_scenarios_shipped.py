@@ -6,6 +6,7 @@ import contextlib
 import enum
 import functools
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import attrs
 import pytest
 
 from ptactors.campaign.names import known_names
-from ptactors.campaign.run import tolerance
+from ptactors.campaign.run import Campaign, Plan, prepare, tolerance
 from ptactors.campaign.tally import Tally
 from ptactors.campaign.verdict import HELD, VIOLATED, CellResult, judge
 from ptactors.config import HARDWARE_PRESETS, KERNEL_KNOBS, MACHINE_KNOBS, PRESETS
@@ -239,9 +240,9 @@ def test_what_exists_is_found_from_twenty_seeds_in_a_row(path: Path) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 @every
 def test_full_budget_under_every_preset(path: Path, preset: str) -> None:
-    scenario = scenario_of(path)
-    for cell in cells(scenario, {}, preset):
-        result = run(scenario, cell, scenario.explore.seed, scenario.explore.full_runs)
+    batch = prepare(Plan(path=str(path), preset=preset, full=True, host="direct"))
+    assert batch.runs == (1 if path.stem in HEADLINES or batch.scenario.pin else 20_000)
+    for result in Campaign([batch], jobs=os.cpu_count() or 1).results():
         assert result.verdict == HELD, complaint(result)
 
 

@@ -110,6 +110,8 @@ def test_members_and_their_finds_are_counted_by_member(tmp_path, monkeypatch) ->
     assert len(set(seeds)) == 350
     assert seeds[:100] == list(range(100))
     assert max(seeds) > 500
+    ran = members[NAMES[2]].runs
+    assert f"  mixed_page_size_tlb found by {NAMES[2]} in {ran} of {ran}" not in list(cell_lines(result))
     lines = list(cell_lines(result, verbose=True))
     assert f"  member {NAMES[2]}: {members[NAMES[2]].runs} schedules, new behaviours" in "\n".join(lines)
     assert "350 seeds from 0" in lines[0]

@@ -37,7 +37,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "log": ("model",),
     "analysis": ("model", "oracle", "log"),
     "campaign": ("model", "engine", "hardware", "kernel", "oracle", "scenario", "world", "log", "analysis"),
-    "shrink": ("model", "engine", "oracle", "scenario", "world", "log", "analysis", "campaign"),
+    "shrink": ("model", "engine", "kernel", "oracle", "scenario", "world", "log", "analysis", "campaign"),
     "report": ("model", "engine", "oracle", "scenario", "world", "log", "analysis", "campaign", "shrink"),
     "explain": ("model", "engine", "oracle", "scenario", "world", "log", "analysis", "campaign", "shrink", "report"),
     "host": (

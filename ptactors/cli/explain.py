@@ -12,7 +12,7 @@ import attrs
 import click
 
 from ptactors.cli.main import HELD
-from ptactors.cli.recalling import make_again, recording
+from ptactors.cli.recalling import make_again, recording_options
 from ptactors.cli.shrink import Duration
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _ORDERINGS = 10
 
 @click.command("explain")
 @click.argument("recorded", metavar="TOKEN|FILE")
-@recording
+@recording_options
 @click.option("--hazard", metavar="NAME", help="The hazard to explain; default: the first that an expectation names.")
 @click.option("--why", "subjects", multiple=True, metavar="WHAT",
               help="What led to tlb[cpu1][A+0x3000], pt[A], table[0x100004], frame[0x100001] or lock[pte:0x100004]; repeatable.")
@@ -79,7 +79,7 @@ class _Found:
     def __init__(self, experiment: Experiment, stop: Callable[[], bool]) -> None:
         self._experiment = experiment
         self._switches = list(experiment.switches())
-        self._orderings = list(experiment.orderings(stop))
+        self._orderings = experiment.orderings(stop)
         self._chances = list(experiment.chances(stop))
         self._cut = stop()
 

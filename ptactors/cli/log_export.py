@@ -39,6 +39,7 @@ EXPORTERS = {
     "chrome": Exporter("ptactors.analysis.export.chrome", "Trace Event JSON, for chrome://tracing"),
     "ftrace": Exporter("ptactors.analysis.export.ftrace", "the text of the kernel's trace file", many=False),
     "parquet": Exporter("ptactors.analysis.export.parquet", "a table of all events, for DuckDB, pandas and others"),
+    "lnav": Exporter("ptactors.analysis.export.lnav", "its own lines with a time, for lnav; see 'ptactors log lnav'", many=False),
     "mermaid": Exporter("", "a sequence diagram of the first hazard, for READMEs", many=False),
     "junit": Exporter("ptactors.analysis.export.junit", "JUnit XML: a case for each run, judged by the oracles"),
 }

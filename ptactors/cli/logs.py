@@ -88,7 +88,12 @@ def summary(files: tuple[Path, ...]) -> int:
 
 @command.command("lnav")
 def lnav() -> None:
-    """Print the format file that teaches lnav to read logs: ptactors log lnav > f.json; lnav -i f.json."""
+    """Print the format file that teaches lnav to read logs.
+
+    \b
+      ptactors log lnav > ptactors.json && lnav -i ptactors.json
+      ptactors log export --to lnav -o run.lnav.jsonl run.jsonl && lnav run.lnav.jsonl
+    """
     from ptactors.log.lnav import format_file
 
     print(format_file(), end="")

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptactors.errors import IncompatibleRecording
+from ptactors.errors import IncompatibleRecording, ReplayDivergence
 
 if TYPE_CHECKING:
+    from ptactors.campaign.again import Recording
     from ptactors.engine.schedule import Schedule
     from ptactors.shrink.recall import Run
 
 TOKEN_LIMIT = 100
 """Characters of a token that is shown instead of a file."""
+TURN_LIMIT = 20_000
+"""Turns of a run that is made once more for its token."""
 
 
-def recording(command: Callable[..., Any]) -> Callable[..., Any]:
+def recording_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of a command that makes a recorded run again."""
     for option in (
         click.option("--scenario", type=click.Path(dir_okay=False), metavar="FILE",
@@ -42,6 +45,16 @@ def make_again(text: str, scenario: str | None, lenient: bool, *, record: bool =
     return run
 
 
+def recording_of(text: str, scenario: str | None, lenient: bool) -> Recording:
+    """The recording that a token or a schedule file means, without a run where the file has all that is needed."""
+    from ptactors.campaign.again import recorded
+    from ptactors.shrink.recall import means_token
+
+    if lenient or means_token(text):
+        return make_again(text, scenario, lenient, record=lenient).recording
+    return recorded(Path(text), locator(scenario))
+
+
 def locator(scenario: str | None) -> Callable[[Schedule], Path]:
     """How a recording's scenario is found: the file that was given, else by its name."""
     from ptactors.cli.find import scenario_of
@@ -49,16 +62,19 @@ def locator(scenario: str | None) -> Callable[[Schedule], Path]:
     return (lambda _: Path(scenario)) if scenario else scenario_of
 
 
-def replay_line(run: Run, otherwise: str) -> str:
+def replay_line(recording: Recording, otherwise: str) -> str:
     """The command that makes the run again: by its token if that is short and finds its scenario, else by what was given."""
     from ptactors.cli.find import scenario_of
-    from ptactors.shrink.recall import named_only, token_of
+    from ptactors.shrink.recall import named_only, token_of_recording
 
+    given = shlex.join(["ptactors", "replay", otherwise])
+    if len(recording.schedule.turns) > TURN_LIMIT:
+        return given
     try:
-        token = token_of(run)
+        token = token_of_recording(recording)
         found = scenario_of(named_only(token))
-    except IncompatibleRecording:
-        return shlex.join(["ptactors", "replay", otherwise])
-    path = Path(run.recording.scenario.path)
-    short = len(str(token)) <= TOKEN_LIMIT and found.resolve() == path.resolve()
-    return shlex.join(["ptactors", "replay", str(token) if short else otherwise])
+    except (IncompatibleRecording, ReplayDivergence):
+        return given
+    if len(str(token)) > TOKEN_LIMIT or found.resolve() != Path(recording.scenario.path).resolve():
+        return given
+    return shlex.join(["ptactors", "replay", str(token)])

@@ -9,12 +9,12 @@ import click
 
 from ptactors.cli.main import HELD, VIOLATED
 from ptactors.cli.options import keeping, painter
-from ptactors.cli.recalling import make_again, recording, replay_line
+from ptactors.cli.recalling import recording_of, recording_options, replay_line
 
 
 @click.command("replay")
 @click.argument("recorded", metavar="TOKEN|FILE")
-@recording
+@recording_options
 @click.option("--log", type=click.Choice(["none", "all"]), default="all", show_default=True, help="Whether the log is written.")
 @keeping
 def command(
@@ -30,15 +30,15 @@ def command(
     from ptactors.report.failure import failure, story_of, tell
 
     facts = wall_facts()
-    run = make_again(recorded, scenario, lenient, record=False)
-    kept = replay(run.recording, host=host, folder=Path(log_dir) if log == "all" else None, facts=facts)
+    recording = recording_of(recorded, scenario, lenient)
+    kept = replay(recording, host=host, folder=Path(log_dir) if log == "all" else None, facts=facts)
     paint = painter(color)
-    violated = judge_run(run.recording, kept.outcome)
-    schedule = run.recording.schedule
+    violated = judge_run(recording, kept.outcome)
+    schedule = recording.schedule
     if not quiet:
-        where = f"{schedule.scenario}/{run.recording.cell.index}"
+        where = f"{schedule.scenario}/{recording.cell.index}"
         print(f"Replay {where}  {schedule.cell}  seed {schedule.seed}  {kept.outcome.steps} steps")
-        line = replay_line(run, recorded)
+        line = replay_line(recording, recorded)
         story, findings = story_of(kept.outcome), kept.outcome.findings
         if violated:
             first = violated[0]

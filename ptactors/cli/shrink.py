@@ -15,7 +15,7 @@ import click
 
 from ptactors.cli.main import HELD, INCONCLUSIVE
 from ptactors.cli.options import use_colour
-from ptactors.cli.recalling import make_again, recording
+from ptactors.cli.recalling import make_again, recording_options
 from ptactors.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Duration(click.ParamType[float]):
 
 @click.command("shrink")
 @click.argument("recorded", metavar="TOKEN|FILE")
-@recording
+@recording_options
 @click.option("--hazard", metavar="NAME", help="The hazard to keep; default: the first that an expectation names.")
 @click.option("--save-as", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Where the scenario goes; default: NAME-min.toml below the log folder.")
@@ -56,8 +56,8 @@ def command(
 ) -> int:  # fmt: skip
     """Make a failing run small: its schedule, then its scenario, keeping the same hazard on the same kind of object.
 
-    The result is a new scenario file with a pinned order, and its diagram. Exit codes: 0 the number of preemptions is proved to be
-    the least for that scenario, 3 the time was up before that was settled.
+    The result is a new scenario file with a pinned order, and its diagram. Exit codes: 0 the number of preemptions is proved to
+    be the least for that scenario, 3 the time was up before that was settled.
     """
     from ptactors.shrink.pin import Words
     from ptactors.shrink.session import shrink
@@ -71,8 +71,9 @@ def command(
         raise UsageError(f"--save-as takes the name of a scenario file (*.toml), not {place}")
 
     def words(goal: Goal) -> Words:
-        title = f"{goal} with {run.recording.cell.name if run.recording.cell.name != '-' else 'all knobs as given'}, shrunk"
-        return Words(name=place.stem, title=title[:200], why=f"Shrunk from a failing run of {name}: the smallest that was found with {goal}.")
+        cell = run.recording.cell.name
+        why = f"The smallest that was found by shrinking a failing run of {name}{f' ({cell})' if cell != '-' else ''}."
+        return Words(name=place.stem, title=f"{goal}, shrunk", why=why)
 
     shrunk = shrink(
         run, hazard=hazard, words=words, stop=lambda: time.monotonic() - started > limit, progress=_progress

@@ -53,15 +53,21 @@ class Actor:
 
     def offer(self, offered: Offered) -> None:
         """Take note of what the coroutine awaits."""
-        if isinstance(offered, AnyOf):
-            self.options, self.several = offered.steps, True
-        else:
-            self.options, self.several = (offered,), False
         allowed = self.allowed
-        if allowed is not None:
-            for step in self.options:
-                if type(step) not in allowed:
-                    raise ModelError(f"{self.name}: operation {self.label} makes the undeclared step {type(step).__name__}")
+        if offered.__class__ is AnyOf:
+            self.options, self.several = offered.steps, True
+            if allowed is not None:
+                for step in self.options:
+                    self._require(type(step), allowed)
+            return
+        self.options, self.several = (offered,), False
+        if allowed is not None and offered.__class__ not in allowed:
+            self._require(type(offered), allowed)
+
+    def _require(self, kind: type, allowed: frozenset[type]) -> None:
+        """An operation makes only the steps that it declared."""
+        if kind not in allowed:
+            raise ModelError(f"{self.name}: operation {self.label} makes the undeclared step {kind.__name__}")
 
     def where(self) -> str:
         """The stack of coroutine functions it is in, innermost first: ``spin_lock <- pmd_install <- ...``."""

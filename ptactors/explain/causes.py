@@ -14,8 +14,8 @@ from ptactors.engine.schedule import Turn
 from ptactors.engine.strategy.base import Option, Strategy
 from ptactors.errors import ReplayDivergence
 from ptactors.model.rng import stream
-from ptactors.model.state import State
-from ptactors.shrink.order import LIMIT, Footprints, dependences, past
+from ptactors.model.state import Key, State
+from ptactors.shrink.order import LIMIT, Footprints, Made, dependences, past
 from ptactors.shrink.recall import Run, perform
 from ptactors.shrink.trial import SLACK, Goal
 from ptactors.world import Outcome
@@ -115,7 +115,7 @@ class Experiment:
 
     # -- orderings ----------------------------------------------------------------------------------------------------
 
-    def orderings(self, stop: Callable[[], bool]) -> Iterator[Ordering]:
+    def orderings(self, stop: Callable[[], bool]) -> tuple[Ordering, ...]:
         """Pairs of conflicting steps of two actors without which order the hazard is not there."""
         hooks: list[Footprints] = []
 
@@ -124,25 +124,42 @@ class Experiment:
             return hooks[-1]
 
         if len(self.turns) > LIMIT or self._perform(Prefix(self.turns, Follow(())), [watch]) is None:
-            return
+            return ()
         before = dependences(hooks[0].made)
-        for first, second in self._races(before)[:PAIRS]:
+        found: list[Ordering] = []
+        for first, second in self._races(hooks[0].made, before)[:PAIRS]:
             if stop():
-                return
-            reversed_ = self._reversed(before, first, second)
-            made = self._perform(Follow(reversed_), record=True)
+                break
+            pair = Ordering(first=first + 1, second=second + 1)
+            if any(self._implies(other, pair) for other in found):
+                continue
+            made = self._perform(Follow(self._reversed(before, first, second)), record=True)
             if made is not None and self._turned(made, first, second) and not self._met(made.outcome):
-                yield Ordering(first=first + 1, second=second + 1)
+                found = [other for other in found if not self._implies(pair, other)] + [pair]
+        return tuple(found)
 
-    def _races(self, before: Sequence[dict[int, None]]) -> list[tuple[int, int]]:
-        """(earlier, later) positions of turns of two actors that touch the same cell; nearest to the goal first."""
-        found = [
-            (first, later)
-            for later, earlier in enumerate(before)
-            for first in earlier
-            if self.turns[first][0] != self.turns[later][0] and first < self.last
-        ]
-        return sorted(found, key=lambda pair: (abs(pair[1] - self.last) + self.last - pair[0], pair))
+    def _implies(self, strong: Ordering, weak: Ordering) -> bool:
+        """Whether the one order gives the other, as each actor's own steps are in order."""
+        turns = self.turns
+        same = all(turns[a - 1][0] == turns[b - 1][0] for a, b in ((strong.first, weak.first), (strong.second, weak.second)))
+        return same and weak.first <= strong.first and strong.second <= weak.second
+
+    def _races(self, made: Sequence[Made], before: Sequence[dict[int, None]]) -> list[tuple[int, int]]:
+        """(earlier, later) positions of turns of two actors that touch the same cell; nearest to the goal first.
+
+        Of two critical sections the order is decided by who gets in, not by who gets out: a step that waits for a cell races with
+        the last one of another actor that waited for it.
+        """
+        found: dict[tuple[int, int], None] = {}
+        entered: dict[Key, dict[int, int]] = {}
+        for later, earlier in enumerate(before):
+            found.update(dict.fromkeys((first, later) for first in earlier))
+            for key in made[later].waits:
+                others = entered.setdefault(key, {})
+                found.update(dict.fromkeys((first, later) for actor, first in others.items() if actor != made[later].actor))
+                others[made[later].actor] = later
+        pairs = [(i, j) for i, j in found if self.turns[i][0] != self.turns[j][0] and i < self.last]
+        return sorted(pairs, key=lambda pair: (abs(pair[1] - self.last) + self.last - pair[0], pair))
 
     def _reversed(self, before: Sequence[dict[int, None]], first: int, second: int) -> list[Turn]:
         """The turns with ``second``, and what others must make for it, moved up to where ``first`` was."""

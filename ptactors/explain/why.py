@@ -1,4 +1,4 @@
-"""What led to a TLB entry, a table entry, a table, a frame or a lock: its history, and the chain behind what happened to it last."""
+"""What led to a TLB entry, a table entry, a table, a frame or a lock: its history, and the chain behind its latest change."""
 
 from __future__ import annotations
 

@@ -93,15 +93,24 @@ class SavedLog:
 
         Also gives what a later version wrote, as far as its lines are JSON objects with a step; the state stays FUTURE.
         """
+        return self._trusted() if self.state is LogState.COMPLETE else self._checked()
 
+    def _trusted(self) -> Iterator[dict[str, Any]]:
+        """The lines of a file whose digest was found to be right."""
+        with self.path.open("rb") as file:
+            file.readline()
+            for line in file:
+                fields: dict[str, Any] = orjson.loads(line)
+                if fields["ev"] == "trailer":
+                    return
+                yield fields
+
+    def _checked(self) -> Iterator[dict[str, Any]]:
         def make(fields: dict[str, Any]) -> dict[str, Any]:
             if [type(fields[key]) for key in ("ev", "step", "cpu", "actor")] != [str, int, int, str]:
                 raise FieldFault("its event name, step, CPU or actor is of another type")
             return fields
 
-        if self.state is LogState.COMPLETE:
-            yield from self._trusted()
-            return
         future = self.fault if self.state is LogState.FUTURE else ""
         with self.path.open("rb") as file:
             yield from self._read(file, make)
@@ -116,16 +125,6 @@ class SavedLog:
                 fields = _fields(line)
                 if fields is not None and fields.get("ev") not in ("header", "trailer", None):
                     yield line.decode(errors="replace"), fields
-
-    def _trusted(self) -> Iterator[dict[str, Any]]:
-        """The lines of a file whose digest was found to be right."""
-        with self.path.open("rb") as file:
-            file.readline()
-            for line in file:
-                fields: dict[str, Any] = orjson.loads(line)
-                if fields["ev"] == "trailer":
-                    return
-                yield fields
 
     def _read(self, file: BinaryIO, make: Callable[[dict[str, Any]], T]) -> Iterator[T]:
         line = file.readline(_MAX_LINE)

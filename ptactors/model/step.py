@@ -37,14 +37,14 @@ class _Interned(type):
         cls._cache: dict[tuple[Any, ...], Any] = {}
 
     def __call__(cls, *args: Any) -> Any:
-        try:
-            return cls._cache[args]
-        except KeyError:
-            made = super().__call__(*args)
-            if len(cls._cache) >= _CACHE_LIMIT:
-                cls._cache.clear()
-            cls._cache[args] = made
-            return made
+        cache = cls._cache
+        made = cache.get(args)
+        if made is None:
+            made = type.__call__(cls, *args)
+            if len(cache) >= _CACHE_LIMIT:
+                cache.clear()
+            cache[args] = made
+        return made
 
 
 Footprint = tuple[tuple[Key, ...], tuple[Key, ...]]

@@ -36,10 +36,20 @@ def cell_lines(result: CellResult, *, verbose: bool = False, paint: Paint = plai
         if each.condition == SURPRISE and each.verdict != HELD:
             seen = ", ".join(f"{name} in {s.count}" for name, s in sorted(tally.surprises.items()) if name)
             yield f"    {seen}"
+    yield from _finders(result)
     for reason in result.reasons:
         yield f"  {paint(INCONCLUSIVE, COLOURS[INCONCLUSIVE])}: {reason}"
     if verbose:
         yield from _details(result)
+
+
+def _finders(result: CellResult) -> Iterator[str]:
+    """Which members of a portfolio found the hazards that the scenario speaks of."""
+    named = dict.fromkeys(hazard for expect in result.cell.expects for hazard in expect.condition.hazards())
+    for hazard in named:
+        by = [(name, m.hazards[hazard].count, m.runs) for name, m in result.tally.members.items() if hazard in m.hazards]
+        if by:
+            yield f"  {hazard} found by " + ", ".join(f"{name} in {count} of {runs}" for name, count, runs in by)
 
 
 def _details(result: CellResult) -> Iterator[str]:

@@ -34,6 +34,8 @@ class Made:
     reads: tuple[Key, ...]
     """Its guard's cells and its gate too."""
     writes: tuple[Key, ...]
+    waits: tuple[Key, ...]
+    """Its guard's cells."""
     phase: tuple[bool, bool]
     """What the machine itself has allowed so far: callbacks at the end, exits. It does so when nothing else can move."""
 
@@ -48,10 +50,12 @@ class Footprints:
     def before(self, actor: Actor) -> None:
         """The step is granted."""
         state = self._state
-        reads, writes = footprint(actor.next_step(), state)
+        step = actor.next_step()
+        reads, writes = footprint(step, state)
+        waits = step.waits() if step.blocking else ()
         gate = (actor.gate,) if actor.gate is not None else ()
         phase = state.read(released()), state.read(exiting())
-        self.made.append(Made(actor.id, (*reads, *gate), writes, phase))
+        self.made.append(Made(actor.id, (*reads, *gate), writes, waits, phase))
 
     def after(self, actor: Actor) -> None:
         """The step is made."""

@@ -22,7 +22,6 @@ from ptactors.shrink.text import render
 from ptactors.shrink.trial import Bench, Case
 from ptactors.world import Outcome, play
 
-
 MANY = 8
 """Labels; an order with more is thinned out, one with fewer is kept as it says where each CPU stops."""
 
@@ -122,7 +121,8 @@ def _labels(case: Case) -> list[tuple[str, str]]:
 
 
 def _proposals(labels: Sequence[tuple[str, str]]) -> Iterator[list[str]]:
-    visits = [[label for _, label in group] for _, group in groupby((each for each in labels if each[1]), key=lambda each: each[0])]
+    of_cpus = [each for each in labels if each[1]]
+    visits = [[label for _, label in group] for _, group in groupby(of_cpus, key=lambda each: each[0])]
     yield [visit[-1] for visit in visits]
     yield [label for visit in visits for label in dict.fromkeys((visit[0], visit[-1]))]
     yield [label for visit in visits for label in visit]

@@ -52,7 +52,7 @@ def recall(text: str, locate: Locate, *, lenient: bool = False, record: bool = T
     a note: a token's choices as far as they go and then the canonical tail, a file's turns in their order as far as they exist.
     """
     notes: list[str] = []
-    if _means_token(text):
+    if means_token(text):
         token = tokens.read(text)
         scenario, cell = _cell_of_token(token, locate, notes if lenient else None)
         strategy = _strategy_name(token)
@@ -80,7 +80,7 @@ def recall(text: str, locate: Locate, *, lenient: bool = False, record: bool = T
     return attrs.evolve(made, notes=tuple(notes))
 
 
-def _means_token(text: str) -> bool:
+def means_token(text: str) -> bool:
     """Whether the text is meant to be a token, be it a damaged one: no file of that name is there, and it has a token's dots."""
     return tokens.is_token(text) or (text.count(".") >= 4 and "/" not in text and not Path(text).exists())
 

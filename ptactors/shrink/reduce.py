@@ -185,8 +185,8 @@ def _smaller_numbers(case: Case) -> Iterator[Smaller]:
     scenario = case.scenario
     for cpu in scenario.cpus:
         for i, statement in enumerate(cpu.program):
-            for text in _with_smaller_numbers(statement) if isinstance(statement, OpCall) else ():
-                program = (*cpu.program[:i], attrs.evolve(statement, text=text), *cpu.program[i + 1 :])
+            for smaller in _with_smaller_numbers(statement):
+                program = (*cpu.program[:i], smaller, *cpu.program[i + 1 :])
                 yield _same(_with_program(scenario, cpu.number, program), case)
     for i, place in enumerate(scenario.fault.need_resched):
         for after in _below(place.after):
@@ -194,11 +194,14 @@ def _smaller_numbers(case: Case) -> Iterator[Smaller]:
             yield _same(attrs.evolve(scenario, fault=attrs.evolve(scenario.fault, need_resched=places)), case)
 
 
-def _with_smaller_numbers(call: OpCall) -> Iterator[str]:
+def _with_smaller_numbers(call: Statement) -> Iterator[OpCall]:
+    if not isinstance(call, OpCall):
+        return
     for parameter, value in zip(call.declared().parameters, call.arguments, strict=True):
         if parameter.kind is Kind.NUMBER and parameter.lead and isinstance(value, int):
             for smaller in _below(value):
-                yield re.sub(rf"\b{parameter.lead} +{value}\b", f"{parameter.lead} {smaller}", call.text)
+                text = re.sub(rf"\b{parameter.lead} +{value}\b", f"{parameter.lead} {smaller}", call.text)
+                yield attrs.evolve(call, text=text)
 
 
 def _below(number: int) -> Iterator[int]:

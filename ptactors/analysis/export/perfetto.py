@@ -8,7 +8,7 @@ classes and then strung together. Protocol buffers allow that: the fields of a m
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -23,6 +23,7 @@ _UNIQUE = frozenset({"va", "start", "end", "address", "pfn", "table", "old", "ne
 """Fields of many values, which are not worth a number in the table of strings."""
 _FRONT = 4
 """So many fields of every line, ev step cpu actor, are shown by the track, the time and the name."""
+_INT64 = 1 << 63
 _PIECES = 200_000
 """So many serialised parts are kept."""
 _FLOW = b"\xf9\x02"
@@ -48,7 +49,7 @@ class _Writer:
         self._out = out
         self._builder = StreamingTraceProtoBuilder(out)
         self._names: dict[tuple[str, str], int] = {}
-        self._pieces: dict[Any, bytes] = {}
+        self._pieces = _Pieces(self._piece)
         self._tracks: dict[str, int] = {}
         self._heads: dict[tuple[str, str, str], bytes] = {}
         self._log = 0
@@ -98,32 +99,35 @@ class _Writer:
 
     def write(self, log: SavedLog) -> None:
         """The events of one log."""
-        heads, pieces, small, write = self._heads, self._pieces, _SMALL, self._out.write
+        heads, small, write = self._heads, _SMALL, self._out.write
+        piece = self._pieces.__getitem__
         tail = self._tail + _EVENT
         pack = struct.Struct("<2sQ").pack
         base = self._log << 40
-        last = -1
+        last, high, high_bytes = -1, -1, b""
         for phase, track, name, time, fields in marks(log.raw()):
-            parts = [heads.get((phase, track, name)) or self._head(phase, track, name)]
+            event = heads.get((phase, track, name)) or self._head(phase, track, name)
             if phase == COUNTER:
-                parts.append(self._counter(fields["value"]))
+                event += self._counter(fields["value"])
             elif phase != END:
                 cause = fields.pop("cause", None)  # an arrow shows it
-                for item in islice(fields.items(), _FRONT, None):
-                    try:
-                        parts.append(pieces[item])
-                    except (KeyError, TypeError):  # a list is no key
-                        parts.append(self._piece(*item))
+                try:
+                    event += b"".join(map(piece, islice(fields.items(), _FRONT, None)))
+                except TypeError:  # a list is no key
+                    event += b"".join(piece((key, _plain(value))) for key, value in islice(fields.items(), _FRONT, None))
                 step = fields["step"]
                 if step != last:  # the arrows of a step begin and end at its first event
                     last = step
-                    parts.append(pack(_FLOW, base + step))
+                    event += pack(_FLOW, base + step)
                     if type(cause) is int:
-                        parts.append(pack(_FLOW, base + cause))
-            event = b"".join(parts)
+                        event += pack(_FLOW, base + cause)
+            if time >> 14 != high:
+                high = time >> 14
+                high_bytes = _varint(high)
             size = len(event)
-            length = small[size] if size < _TABLE else _varint(size)
-            body = b"".join((_TIMESTAMP, _varint(time), tail, length, event))
+            body = b"".join((
+                _TIMESTAMP, _LOW[time & 0x3FFF], high_bytes, tail, small[size] if size < _TABLE else _varint(size), event
+            ))  # fmt: skip
             size = len(body)
             write(_PACKET + (small[size] if size < _TABLE else _varint(size)) + body)
 
@@ -154,17 +158,13 @@ class _Writer:
         note.name_iid = self._intern("debug_annotation_names", name)
         if isinstance(value, bool):
             note.bool_value = value
-        elif isinstance(value, int):
+        elif isinstance(value, int) and -_INT64 <= value < _INT64:
             note.int_value = value
         elif isinstance(value, str) and name not in _UNIQUE:
             note.string_value_iid = self._intern("debug_annotation_string_values", value)
         else:
             note.string_value = str(value)
         made: bytes = event.SerializeToString()
-        if len(self._pieces) >= _PIECES:
-            self._pieces.clear()
-        if not isinstance(value, list):
-            self._pieces[name, value] = made
         return made
 
     def _intern(self, table: str, text: str) -> int:
@@ -184,6 +184,24 @@ class _Writer:
         return iid
 
 
+class _Pieces(dict[tuple[str, Any], bytes]):
+    """(field, value) -> its annotation, made when it is first asked for."""
+
+    def __init__(self, make: Callable[[str, Any], bytes]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: tuple[str, Any]) -> bytes:
+        if len(self) >= _PIECES:
+            self.clear()
+        made = self[key] = self._make(*key)
+        return made
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, list | dict) else value
+
+
 def _varint(number: int) -> bytes:
     made = bytearray()
     while number > 0x7F:
@@ -196,3 +214,5 @@ def _varint(number: int) -> bytes:
 _TABLE = 1 << 12
 _SMALL = tuple(_varint(number) for number in range(_TABLE))
 """Lengths are mostly small."""
+_LOW = tuple(bytes((number & 0x7F | 0x80, number >> 7 | 0x80)) for number in range(1 << 14))
+"""The first two bytes of a number, with more to follow: its last byte may be 0."""

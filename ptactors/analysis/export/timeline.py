@@ -26,7 +26,6 @@ _PAIRS = {
     "rcu_read_unlock": "rcu_read_lock",
 }
 """End of a slice -> its begin."""
-_BEGINS = frozenset(_PAIRS.values())
 _NAMES = {
     "op_begin": "text",
     "sys_enter": "call",
@@ -38,50 +37,73 @@ COUNTER_TRACKS = tuple(_COUNTERS.values())
 """How the names of counters begin."""
 
 
+_OPENS, _CLOSES, _COUNTS, _TAKES, _DROPS = range(5)
+_ROLES = {
+    **dict.fromkeys(_PAIRS.values(), _OPENS),
+    **dict.fromkeys(_PAIRS, _CLOSES),
+    **dict.fromkeys(_COUNTERS, _COUNTS),
+    "lock_acquire": _TAKES,
+    "lock_release": _DROPS,
+}
+"""What an event does to its track; those that are absent are instants."""
+
+
 def marks(lines: Iterable[dict[str, Any]]) -> Iterator[Mark]:
     """Every line as a mark, in order of time; slices of a track are nested, and what is open at the end is closed."""
     stacks: dict[str, list[tuple[str, str]]] = {}
     held: dict[str, str] = {}
     step, time = -1, 0
     for fields in lines:
-        time = time + 1 if fields["step"] == step else max(fields["step"] * NANOSECONDS, time + 1)
-        step = fields["step"]
         ev, actor = fields["ev"], fields["actor"]
-        if ev in _BEGINS:
+        if fields["step"] == step:
+            time += 1
+        else:
+            step = fields["step"]
+            time = max(step * NANOSECONDS, time + 1)
+        role = _ROLES.get(ev)
+        if role is None:
+            yield INSTANT, actor, ev, time, fields
+        elif role == _OPENS:
             name = _name(ev, fields)
             stacks.setdefault(actor, []).append((ev, name))
             yield BEGIN, actor, name, time, fields
-        elif ev in _PAIRS:
-            stack = stacks.get(actor, [])
-            begin = _PAIRS[ev]
-            if not any(kind == begin for kind, _ in stack):
+        elif role == _CLOSES:
+            names = _close(stacks.get(actor, []), _PAIRS[ev])
+            for name in names:
+                yield END, actor, name, time, fields
+            if not names:
                 yield INSTANT, actor, ev, time, fields
-            else:
-                kind = ""
-                while kind != begin:
-                    kind, name = stack.pop()
-                    yield END, actor, name, time, fields
-        elif ev in _COUNTERS and type(fields.get("value")) is int:
+        elif role == _COUNTS:
             kind = f" {fields['kind']}" if "kind" in fields else ""
-            yield COUNTER, f"{_COUNTERS[ev]} {fields.get('mm', '?')}{kind}", ev, time, fields
-        elif ev == "lock_acquire" or ev == "lock_release":
+            if type(fields.get("value")) is int:
+                yield COUNTER, f"{_COUNTERS[ev]} {fields.get('mm', '?')}{kind}", ev, time, fields
+        else:
             lock = str(fields.get("lock", "?"))
             track = f"lock {lock} {actor}"
-            if ev == "lock_acquire" and track not in held:
+            if role == _TAKES and track not in held:
                 held[track] = lock
                 yield BEGIN, track, lock, time, fields
-            elif ev == "lock_release" and held.pop(track, None):
+            elif role == _DROPS and held.pop(track, ""):
                 yield END, track, lock, time, fields
             else:
                 yield INSTANT, actor, ev, time, fields
-        else:
-            yield INSTANT, actor, ev, time, fields
     end: dict[str, Any] = {}
     for track, name in held.items():
         yield END, track, name, time + 1, end
     for actor, stack in stacks.items():
         for _, name in reversed(stack):
             yield END, actor, name, time + 1, end
+
+
+def _close(stack: list[tuple[str, str]], begin: str) -> list[str]:
+    """Take the innermost slice of kind ``begin`` off the stack, with all that is in it; their names, [] if there is none."""
+    names: list[str] = []
+    if any(kind == begin for kind, _ in stack):
+        kind = ""
+        while kind != begin:
+            kind, name = stack.pop()
+            names.append(name)
+    return names
 
 
 def _name(ev: str, fields: dict[str, Any]) -> str:

@@ -58,7 +58,7 @@ class Strategy(Protocol):
 class Profile:
     """What a few fixed probe runs have taught about a cell; nothing that a strategy must have."""
 
-    length: int = 64
+    length: int = 16
     """Decisions of the longest probe run."""
     events: Mapping[int, int] = attrs.field(factory=dict)
     """Actor -> its decision points in a run, on average."""
