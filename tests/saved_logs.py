@@ -9,8 +9,7 @@ from small_cases import MAYBE, RACE
 from small_machines import text
 
 from ptactors.campaign.names import known_names
-from ptactors.campaign.witness import header
-from ptactors.log.write import write_log
+from ptactors.campaign.witness import write_outcome
 from ptactors.scenario.load import loads
 from ptactors.scenario.matrix import cells
 from ptactors.world import play
@@ -27,26 +26,22 @@ TEXTS = {
 
 
 @functools.cache
-def _outcome(name: str, seed: int):
-    scenario = loads(TEXTS[name], f"{name}.toml", known_names())
-    return play(scenario, cells(scenario)[0], strategy="run-length", seed=seed, record=True, host="direct")
+def _played(name: str, seed: int):
+    scenario = loads(TEXTS[name], f"<{name}>", known_names())
+    return play(scenario, cells(scenario)[0], strategy="run-length", seed=seed, record=True, host="direct"), scenario
 
 
 def save(path: Path, name: str = "race", seed: int = 0) -> Path:
     """The log of one run."""
-    outcome = _outcome(name, seed)
-    write_log(
-        path, header(outcome.schedule), outcome.actors, outcome.records, causes=outcome.causes, functions=outcome.functions,
-        ending={"status": outcome.status, "reason": outcome.reason, "digest": outcome.digest},
-    )  # fmt: skip
+    write_outcome(path, *_played(name, seed))
     return path
 
 
 def records(name: str = "race", seed: int = 0):
     """The records of that run."""
-    return _outcome(name, seed).records
+    return _played(name, seed)[0].records
 
 
 def first_with_hazard(name: str = "race", hazard: str = "mixed_page_size_tlb") -> int:
     """The first seed whose run shows the hazard."""
-    return next(seed for seed in range(200) if hazard in {f.hazard for f in _outcome(name, seed).findings})
+    return next(seed for seed in range(200) if hazard in {f.hazard for f in _played(name, seed)[0].findings})

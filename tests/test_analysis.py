@@ -235,7 +235,9 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("words", [["log", "--help"], ["log", "sql", "--help"], ["log", "lnav"], ["log", "export", "--list"], ["--help"]])
+@pytest.mark.parametrize(
+    "words", [["log", "--help"], ["log", "sql", "--help"], ["log", "lnav"], ["log", "export", "--list"], ["--help"]]
+)
 def test_help_imports_nothing_heavy(words) -> None:
     done = subprocess.run([sys.executable, "-c", LIGHT, *words], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()

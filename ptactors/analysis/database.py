@@ -49,6 +49,7 @@ class Database:
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
                 "python_enable_replacements": False,
+                "enable_progress_bar": False,
             }
         )
         self._done: set[str] = set()

@@ -131,7 +131,7 @@ def _bare(line: Line) -> Line:
 
 
 def _header(here: dict[str, Any], there: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    yield from _unequal(here, there, ("knobs",))
+    yield from _unequal(here, there, ("knobs", "title", "why"))
     yield from _unequal(here.get("knobs") or {}, there.get("knobs") or {}, ())
 
 

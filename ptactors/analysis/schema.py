@@ -178,17 +178,18 @@ WINDOWS = View(
     ("pmd_clear", "tlb_flush", "tlb_flush_done"),
     """
     WITH clears AS (
-      SELECT file, n, mm, va, sym, cpu, step, "old", CAST(va AS BIGINT) >> 21 AS region FROM events WHERE ev = 'pmd_clear'),
+      SELECT file, n, mm, va, sym, cpu, step, "old", TRY_CAST(va AS BIGINT) >> 21 AS region FROM events WHERE ev = 'pmd_clear'),
     everything AS (SELECT file, mm, n AS whole FROM flushes WHERE pages < 0),
     parts AS (
-      SELECT file, mm, n AS part, unnest(range(CAST("start" AS BIGINT) >> 21, ((CAST("end" AS BIGINT) - 1) >> 21) + 1)) AS region
+      SELECT file, mm, n AS part,
+             unnest(range(TRY_CAST("start" AS BIGINT) >> 21, ((TRY_CAST("end" AS BIGINT) - 1) >> 21) + 1)) AS region
       FROM flushes WHERE pages >= 0),
     matched AS (
       SELECT c.*, least(whole, part) AS flush FROM clears c
       ASOF LEFT JOIN everything e ON c.file = e.file AND c.mm = e.mm AND c.n < e.whole
       ASOF LEFT JOIN parts p ON c.file = p.file AND c.mm = p.mm AND c.region = p.region AND c.n < p.part)
     SELECT m.file, m.n, m.mm, m.va, m.sym, m.cpu,
-           CASE WHEN CAST(m."old" AS UBIGINT) & 128 > 0 THEN 'huge' ELSE 'table' END AS was,
+           CASE WHEN TRY_CAST(m."old" AS UBIGINT) & 128 > 0 THEN 'huge' ELSE 'table' END AS was,
            m.step AS cleared, f.began AS flush_began, f.done AS flush_done, f.done - m.step AS steps, f.reason
     FROM matched m LEFT JOIN flushes f ON m.file = f.file AND m.flush = f.n""",
 )

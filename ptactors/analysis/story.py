@@ -188,5 +188,5 @@ def say(fields: Mapping[str, Any], symbols: Symbols, words: Words) -> str:
     """In words; of an event of a later version only the name."""
     try:
         return words(decode(fields), symbols)
-    except FieldFault:
+    except (FieldFault, AttributeError, TypeError):  # a later version may give a field another type
         return str(fields["ev"])

@@ -78,10 +78,10 @@ def command(
     shrunk = shrink(
         run, hazard=hazard, words=words, stop=lambda: time.monotonic() - started > limit, progress=_progress
     )  # fmt: skip
-    if shrunk.pinned is not None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(shrunk.pinned.text, encoding="utf-8")
-    kept = _keep_schedule(shrunk, place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(shrunk.text(), encoding="utf-8")
+    kept = place.with_suffix(".schedule.json")
+    shrunk.schedule(str(place)).save(kept)
     if as_json:
         print(json.dumps(_document(shrunk, place, kept), indent=2, ensure_ascii=False))
     else:
@@ -94,17 +94,7 @@ def _progress(word: str) -> None:
         print(f"\r\033[Kshrinking: {word} ", end="" if word != "done" else "\n", file=sys.stderr, flush=True)
 
 
-def _keep_schedule(shrunk: Shrunk, place: Path) -> Path | None:
-    """Without a pinned order only a schedule of the whole scenario can show the run."""
-    if shrunk.pinned is not None:
-        return None
-    kept = place.with_suffix(".schedule.json")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    shrunk.case.run.outcome.schedule.save(kept)
-    return kept
-
-
-def _document(shrunk: Shrunk, place: Path, kept: Path | None) -> dict[str, Any]:
+def _document(shrunk: Shrunk, place: Path, kept: Path) -> dict[str, Any]:
     return {
         "goal": {"hazard": shrunk.goal.hazard, "role": shrunk.goal.role, "condition": shrunk.goal.condition},
         "before": shrunk.first,
@@ -116,8 +106,8 @@ def _document(shrunk: Shrunk, place: Path, kept: Path | None) -> dict[str, Any]:
         "trials": shrunk.runs,
         "in_time": shrunk.in_time,
         "order": list(shrunk.pinned.order) if shrunk.pinned else None,
-        "scenario": str(place) if shrunk.pinned else None,
-        "schedule": str(kept) if kept else None,
+        "scenario": str(place),
+        "schedule": str(kept),
     }  # fmt: skip
 
 
@@ -125,7 +115,7 @@ def _say(text: str) -> None:
     print("\n".join(textwrap.wrap(text, 79, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)))
 
 
-def _tell(shrunk: Shrunk, name: str, place: Path, kept: Path | None, quiet: bool) -> None:
+def _tell(shrunk: Shrunk, name: str, place: Path, kept: Path, quiet: bool) -> None:
     from ptactors.explain.picture import picture
 
     outcome = shrunk.pinned.outcome if shrunk.pinned else shrunk.case.run.outcome
@@ -141,9 +131,9 @@ def _tell(shrunk: Shrunk, name: str, place: Path, kept: Path | None, quiet: bool
     if not quiet:
         for line in picture(outcome, finding):
             print(line)
+    print(f"saved:  {place}")
     if shrunk.pinned is not None:
-        print(f"saved:  {place}")
         print(f"again:  {shlex.join(['ptactors', 'run', str(place)])}")
     else:
-        print("No order of CPU steps alone leads there, so no pinned scenario was written.")
-        print(f"schedule of the shrunk run: {kept}")
+        _say("No order of CPU steps alone leads there, so the scenario is not pinned; its schedule shows it:")
+        print(f"again:  {shlex.join(['ptactors', 'replay', str(kept)])}")

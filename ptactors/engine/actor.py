@@ -60,7 +60,7 @@ class Actor:
                 for step in self.options:
                     self._require(type(step), allowed)
             return
-        self.options, self.several = (offered,), False
+        self.options, self.several = (offered,), False  # type: ignore[assignment]
         if allowed is not None and offered.__class__ not in allowed:
             self._require(type(offered), allowed)
 

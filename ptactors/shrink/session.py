@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import attrs
 
+from ptactors.engine.schedule import Schedule
 from ptactors.errors import UsageError
 from ptactors.scenario.stress import expand_stress
 from ptactors.shrink.pin import Pinned, Words, pinned
@@ -13,6 +14,7 @@ from ptactors.shrink.proof import Proof, prove
 from ptactors.shrink.recall import Run
 from ptactors.shrink.reduce import shrink_scenario, size, written_out
 from ptactors.shrink.schedule import shrink_schedule
+from ptactors.shrink.text import render
 from ptactors.shrink.trial import Bench, Case, Goal, choices_of, goal_of
 
 Progress = Callable[[str], None]
@@ -32,10 +34,26 @@ class Shrunk:
     proof: Proof
     pinned: Pinned | None
     """As a file; None if no order of CPU steps leads to the goal."""
+    words: Words
+    """The prose of the file."""
     runs: int
     """Trials made."""
     in_time: bool
     """Whether every pass came to its end."""
+
+    def text(self) -> str:
+        """The scenario as a file: pinned, if it could be."""
+        if self.pinned is not None:
+            return self.pinned.text
+        case, words = self.case, self.words
+        others = tuple(dict.fromkeys(f.hazard for f in case.run.outcome.findings if f.hazard != self.goal.hazard))
+        return render(
+            case.scenario, case.cell, name=words.name, title=words.title, why=words.why, exists=self.goal.condition, allow=others
+        )  # fmt: skip
+
+    def schedule(self, path: str) -> Schedule:
+        """The smallest run, as one of the scenario in the file at ``path``."""
+        return attrs.evolve(self.case.run.outcome.schedule, scenario=self.words.name, scenario_path=path)
 
 
 def shrink(
@@ -61,9 +79,12 @@ def shrink(
     case = shrink_schedule(bench, case)
     in_time = not stop()
     progress("pin")
+    prose = words(goal)
+    made = pinned(bench, case, prose)
+    progress("done")
     return Shrunk(
-        goal=goal, first=first, last=_size(case), case=case, proof=proof,
-        pinned=pinned(bench, case, words(goal)), runs=bench.runs, in_time=in_time,
+        goal=goal, first=first, last=_size(case), case=case, proof=proof, pinned=made, words=prose, runs=bench.runs,
+        in_time=in_time,
     )  # fmt: skip
 
 

@@ -90,9 +90,9 @@ class OracleWatcher:
         mirror = oracles.mirror
         self._oracles = oracles
         self._parts: list[Any] = [mirror, mirror.memory, mirror.caches, mirror.pages, *oracles.oracles.values()]
-        fixed = {id(part) for part in self._parts}
         self._left_out = [
-            frozenset(k for k, v in vars(part).items() if id(v) in fixed or k == "_publish") for part in self._parts
+            frozenset(k for k, v in vars(part).items() if k == "_publish" or any(v is other for other in self._parts))
+            for part in self._parts
         ]
         self._ring: list[Any] = []
         machine.state.ring = self._ring

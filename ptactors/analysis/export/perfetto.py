@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ptactors.analysis.export.timeline import BEGIN, COUNTER, COUNTER_TRACKS, END, INSTANT, marks, title
-from ptactors.log.read import SavedLog
+from ptactors.log.read import LogState, SavedLog
 
 if TYPE_CHECKING:
     from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket  # type: ignore[import-untyped]
@@ -24,7 +24,7 @@ _UNIQUE = frozenset({"va", "start", "end", "address", "pfn", "table", "old", "ne
 _FRONT = 4
 """So many fields of every line, ev step cpu actor, are shown by the track, the time and the name."""
 _INT64 = 1 << 63
-_PIECES = 200_000
+_PIECES = 100_000
 """So many serialised parts are kept."""
 _FLOW = b"\xf9\x02"
 """Tag of TrackEvent.flow_ids: field 47, 64 bits."""
@@ -36,7 +36,7 @@ def export(logs: Sequence[SavedLog], out: BinaryIO) -> None:
     """Write one trace of all logs."""
     writer = _Writer(out)
     for number, log in enumerate(logs):
-        writer.begin(number, title(log.header), log.actors)
+        writer.begin(number, log)
         writer.write(log)
 
 
@@ -50,6 +50,7 @@ class _Writer:
         self._builder = StreamingTraceProtoBuilder(out)
         self._names: dict[tuple[str, str], int] = {}
         self._pieces = _Pieces(self._piece)
+        self._whole: dict[tuple[Any, ...], bytes] = {}
         self._tracks: dict[str, int] = {}
         self._heads: dict[tuple[str, str, str], bytes] = {}
         self._log = 0
@@ -59,26 +60,28 @@ class _Writer:
         self._builder.write_packet(first)
         tail = self._packet()
         tail.sequence_flags = proto.TracePacket.SEQ_NEEDS_INCREMENTAL_STATE
-        self._tail = tail.SerializeToString()
+        self._tail = tail.SerializeToString() + _EVENT
 
     def _packet(self) -> TracePacket:
         packet: TracePacket = self._builder.create_packet()
         packet.trusted_packet_sequence_id = _SEQUENCE
         return packet
 
-    def begin(self, number: int, name: str, actors: Sequence[str]) -> None:
+    def begin(self, number: int, log: SavedLog) -> None:
         """A new process; its actors first, in the order of their ids."""
         self._log = number
+        self._keeps = log.state is not LogState.FUTURE  # only then does an event's name tell what its fields are
         self._tracks, self._heads = {}, {}
+        self._whole.clear()
         self._uuid += 1
         self._process = self._uuid
         packet = self._packet()
         packet.track_descriptor.uuid = self._process
         packet.track_descriptor.process.pid = number + 1
-        packet.track_descriptor.process.process_name = name
+        packet.track_descriptor.process.process_name = title(log.header)
         packet.track_descriptor.child_ordering = self._proto.TrackDescriptor.EXPLICIT
         self._builder.write_packet(packet)
-        for actor in actors:
+        for actor in log.actors:
             self._track(actor)
 
     def _track(self, key: str) -> int:
@@ -99,22 +102,22 @@ class _Writer:
 
     def write(self, log: SavedLog) -> None:
         """The events of one log."""
-        heads, small, write = self._heads, _SMALL, self._out.write
-        piece = self._pieces.__getitem__
-        tail = self._tail + _EVENT
+        whole, write, tail = self._whole, self._out.write, self._tail
         pack = struct.Struct("<2sQ").pack
         base = self._log << 40
         last, high, high_bytes = -1, -1, b""
         for phase, track, name, time, fields in marks(log.raw()):
-            event = heads.get((phase, track, name)) or self._head(phase, track, name)
             if phase == COUNTER:
-                event += self._counter(fields["value"])
-            elif phase != END:
+                event = self._head(phase, track, name) + self._counter(fields["value"])
+            elif phase == END:
+                event = self._head(phase, track, name)
+            else:
                 cause = fields.pop("cause", None)  # an arrow shows it
+                key = (phase, track, name, *islice(fields.values(), _FRONT, None))
                 try:
-                    event += b"".join(map(piece, islice(fields.items(), _FRONT, None)))
-                except TypeError:  # a list is no key
-                    event += b"".join(piece((key, _plain(value))) for key, value in islice(fields.items(), _FRONT, None))
+                    event = whole[key]
+                except (KeyError, TypeError):  # a list is no key
+                    event = self._event(key, fields)
                 step = fields["step"]
                 if step != last:  # the arrows of a step begin and end at its first event
                     last = step
@@ -125,14 +128,27 @@ class _Writer:
                 high = time >> 14
                 high_bytes = _varint(high)
             size = len(event)
-            body = b"".join((
-                _TIMESTAMP, _LOW[time & 0x3FFF], high_bytes, tail, small[size] if size < _TABLE else _varint(size), event
-            ))  # fmt: skip
-            size = len(body)
-            write(_PACKET + (small[size] if size < _TABLE else _varint(size)) + body)
+            length = _SMALL[size] if size < _TABLE else _varint(size)
+            size += _TIME_SIZE + len(high_bytes) + len(tail) + len(length)
+            head = _HEADS[size] if size < _TABLE else _PACKET + _varint(size) + _TIMESTAMP
+            write(b"".join((head, _LOW[time & 0x3FFF], high_bytes, tail, length, event)))
+
+    def _event(self, key: tuple[Any, ...], fields: dict[str, Any]) -> bytes:
+        """An event with its annotations; kept for the next one that says the same."""
+        phase, track, name = key[:3]
+        notes = [self._pieces[item] for item in islice(((k, _plain(v)) for k, v in fields.items()), _FRONT, None)]
+        event = self._head(phase, track, name) + b"".join(notes)
+        if self._keeps and not any(isinstance(value, list | dict) for value in key):
+            if len(self._whole) >= _PIECES:
+                self._whole.clear()
+            self._whole[key] = event
+        return event
 
     def _head(self, phase: str, track: str, name: str) -> bytes:
         """Type, track and name of an event."""
+        made = self._heads.get((phase, track, name))
+        if made is not None:
+            return made
         types = self._proto.TrackEvent
         event = types()
         event.type = {
@@ -141,7 +157,8 @@ class _Writer:
         event.track_uuid = self._track(track)
         if phase in (BEGIN, INSTANT):
             event.name_iid = self._intern("event_names", name)
-        made: bytes = event.SerializeToString()
+        made = event.SerializeToString()
+        assert made is not None
         if len(self._heads) >= _PIECES:
             self._heads.clear()
         self._heads[phase, track, name] = made
@@ -214,5 +231,9 @@ def _varint(number: int) -> bytes:
 _TABLE = 1 << 12
 _SMALL = tuple(_varint(number) for number in range(_TABLE))
 """Lengths are mostly small."""
+_TIME_SIZE = 3
+"""Of a timestamp's tag and its first two bytes."""
+_HEADS = tuple(_PACKET + size + _TIMESTAMP for size in _SMALL)
+"""How a packet of each small size begins."""
 _LOW = tuple(bytes((number & 0x7F | 0x80, number >> 7 | 0x80)) for number in range(1 << 14))
 """The first two bytes of a number, with more to follow: its last byte may be 0."""
