@@ -140,10 +140,13 @@ def test_junit_fails_on_a_violation_and_bears_hostile_names(tmp_path) -> None:
     from ptactors.log.write import write_log
     from ptactors.model.event import FrameAlloc, FrameFree, VmaInit
 
-    twice = [(0, -1, VmaInit(-1, "P", "A", A, A + 4096, "anon")), (1, 0, FrameAlloc(0, 9, 1, "anon", 0, "P")),
-             (2, 0, FrameFree(0, 9, 1, "anon", 0)), (3, 0, FrameFree(0, 9, 1, "anon", 0))]  # fmt: skip
-    head = {"tool": "ptactors", "version": "1", "scenario": "<script>]]>&\x01\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"),
-            "cell": "\"'<", "seed": 1}  # fmt: skip
+    twice = [
+        (0, -1, VmaInit(-1, "P", "A", A, A + 4096, "anon")),
+        (1, 0, FrameAlloc(0, 9, 1, "anon", 0, "P")),
+        (2, 0, FrameFree(0, 9, 1, "anon", 0)),
+        (3, 0, FrameFree(0, 9, 1, "anon", 0)),
+    ]
+    head = {"tool": "ptactors", "version": "1", "scenario": "<script>]]>&\x01\U0001f600", "cell": "\"'<", "seed": 1}
     path = tmp_path / "x.jsonl"
     write_log(path, head, ("cpu0",), twice, causes={}, functions={}, ending={"status": "complete"})
     root = ElementTree.fromstring(exported("junit", path))

@@ -68,18 +68,18 @@ def log(tmp_path_factory) -> Path:
 
     def stream():
         base = count = 0
-        while count < EVENTS:
+        while True:
             for run in runs:
                 for step, actor, event in run:
                     yield base + step, actor, event
                 base += run[-1][0] + 1
                 count += len(run)
+                if count >= EVENTS:
+                    return
 
     header = {key: value for key, value in head.header.items() if key not in ("ev", "schema", "actors")}
     path = folder / "million.jsonl"
-    functions = {
-        step: "flush_tlb_mm_range <- zap_page_range_single <- madvise_dontneed <- run" for step in range(1, 3 * EVENTS, 2)
-    }
+    functions = dict.fromkeys(range(1, 3 * EVENTS, 2), "flush_tlb_mm_range <- zap_page_range_single <- madvise_dontneed <- run")
     causes = {step: step - 3 for step in range(4, 3 * EVENTS, 5)}
     write_log(path, header, head.actors, stream(), causes=causes, functions=functions, ending={"status": "complete"})
     return path
@@ -87,16 +87,16 @@ def log(tmp_path_factory) -> Path:
 
 def measured(what: str, path: Path) -> dict[str, float]:
     done = subprocess.run([sys.executable, "-c", MEASURE, what, str(path)], capture_output=True, check=True, text=True)
-    return {name: float(value) for name, value in map(str.split, done.stdout.splitlines())}
+    lines = [line.split() for line in done.stdout.splitlines() if line]  # DuckDB's progress may have left an empty one
+    return {name: float(value) for name, value in lines}
 
 
 def test_a_million_events_are_summarised_in_five_times_a_group_by(log, capsys) -> None:
     found = measured("yardstick,summary", log)
     ratio = found["summary"] / found["yardstick"]
     with capsys.disabled():
-        print(
-            f"\nsummary {found['summary']:.2f} s, group by {found['yardstick']:.2f} s, ratio {ratio:.2f}, {found['memory']:.0f} MB"
-        )
+        print(f"\nsummary {found['summary']:.2f} s, group by {found['yardstick']:.2f} s, ratio {ratio:.2f}")
+        print(f"memory {found['memory']:.0f} MB")
     assert ratio <= SUMMARY_RATIO
     assert found["memory"] < MEMORY_MB
 

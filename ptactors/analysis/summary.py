@@ -55,7 +55,7 @@ class Summary:
 
 def summarise(database: Database) -> Summary:
     """Ask the database, which has not read anything yet."""
-    database.need_views((LOCKS, FLUSHES, GRACE_PERIODS, WINDOWS, FAULTS), ("ipi_send_cpumask",))
+    database.need_views((LOCKS, FLUSHES, GRACE_PERIODS, WINDOWS, FAULTS), ("ipi_send_cpumask",), exact=False)
     counted = database.count_kinds()
     kinds, sizes, last = Counter[str](), Counter[str](), dict[str, int]()
     for file, kind, count, step, _ in counted:
@@ -73,7 +73,7 @@ def summarise(database: Database) -> Summary:
         cpus=max((cpu for *_, cpu in counted), default=-1) + 1,
         locks=ask(
             f"SELECT lock, cls, mode, cpu, acquired, released, held, file FROM locks WHERE held IS NOT NULL "
-            f"ORDER BY held DESC, file, n LIMIT {_LONGEST}"
+            f"ORDER BY held DESC, file, acquired, lock, cpu LIMIT {_LONGEST}"
         ),
         holds=kinds["lock_acquire"],
         failed=kinds["trylock_fail"],
@@ -87,8 +87,8 @@ def summarise(database: Database) -> Summary:
         ),
         windows=ask(
             "SELECT was, count(*), count(*) FILTER (steps IS NULL), median(steps), max(steps), "
-            "first(coalesce(nullif(sym, ''), va) || ' cleared at step ' || cleared ORDER BY steps DESC NULLS LAST, file, n), "
-            "first(file ORDER BY steps DESC NULLS LAST, file, n) FROM windows GROUP BY was ORDER BY was DESC"
+            "first(coalesce(nullif(sym, ''), va) || ' cleared at step ' || cleared ORDER BY steps DESC NULLS LAST, file, cleared, va), "
+            "first(file ORDER BY steps DESC NULLS LAST, file, cleared, va) FROM windows GROUP BY was ORDER BY was DESC"
         ),
         grace_periods=ask(
             "SELECT count(*), count(*) FILTER (ended IS NULL), median(steps), max(steps), coalesce(sum(callbacks), 0) "

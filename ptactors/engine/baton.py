@@ -119,6 +119,7 @@ class Baton:
         state, turns, ready = self.state, self.turns, self._ready
         send, every_turn = actor.coroutine.send, self.strategy.every_turn
         code, limit = actor.id * ALTERNATIVES, self._max_steps
+        keeps = getattr(self.strategy, "keeps", None) if self._contest is None else None  # RunLength has it
         while True:
             if self.before is not None or self.after is not None or actor.several or state.touched:
                 self.advance(actor, self.make(actor))
@@ -137,6 +138,9 @@ class Baton:
                 else:
                     self._offer(actor, offered)
             if len(ready) == 1 and actor.enabled == _FIRST and not every_turn and self._busy and len(turns) < limit:
+                actor.chosen = 0
+                continue
+            if keeps is not None and actor.enabled == _FIRST and self._busy and len(turns) < limit and keeps(actor):
                 actor.chosen = 0
                 continue
             following = self.pick()

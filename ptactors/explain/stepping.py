@@ -65,7 +65,7 @@ class Stepper:
         return [answer.choice for answer in self._answers]
 
     def _once(self) -> None:
-        self._decisions = 0
+        self._decisions = self._alone = 0
         self._records = self._found = 0
         self._next = 1
         """The first step that was not shown."""

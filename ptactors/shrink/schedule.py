@@ -18,7 +18,7 @@ from ptactors.shrink.trial import Bench, Case, choices_of
 
 def shrink_schedule(bench: Bench, case: Case) -> Case:
     """The case with the plainest schedule that was found."""
-    case = _compact(bench, case)
+    case = compact(bench, case)
     case = _merge(bench, case)
     return _plain(bench, case)
 
@@ -32,7 +32,7 @@ def better(bench: Bench, case: Case, by: Strategy) -> Case | None:
     return made if made is not None and made.price < case.price else None
 
 
-def _compact(bench: Bench, case: Case) -> Case:
+def compact(bench: Bench, case: Case) -> Case:
     """Semantic compaction: the same behaviour with fewer switches, verified by a replay."""
     hooks: list[Footprints] = []
 

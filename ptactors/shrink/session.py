@@ -13,7 +13,7 @@ from ptactors.shrink.pin import Pinned, Words, pinned
 from ptactors.shrink.proof import Proof, prove
 from ptactors.shrink.recall import Run
 from ptactors.shrink.reduce import shrink_scenario, size, written_out
-from ptactors.shrink.schedule import shrink_schedule
+from ptactors.shrink.schedule import compact, shrink_schedule
 from ptactors.shrink.text import render
 from ptactors.shrink.trial import Bench, Case, Goal, choices_of, goal_of
 
@@ -68,12 +68,13 @@ def shrink(
     bench = Bench(goal=goal, strategy=schedule.strategy, seed=schedule.seed, stop=stop)
     case = _start(bench, run)
     first = _size(attrs.evolve(case, run=run))
-    progress("schedule")
-    case = shrink_schedule(bench, case)
-    progress("scenario")
-    case = shrink_scenario(bench, case)
-    progress("schedule again")
-    case = shrink_schedule(bench, case)
+    progress("order")
+    case = compact(bench, case)  # the passes over single choices can wait until the runs are short
+    for _ in range(2):
+        progress("scenario")
+        case = shrink_scenario(bench, case)
+        progress("schedule")
+        case = shrink_schedule(bench, case)
     progress("proof")
     case, proof = prove(bench, case)
     case = shrink_schedule(bench, case)

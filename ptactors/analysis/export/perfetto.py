@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ptactors.analysis.export.timeline import BEGIN, COUNTER, COUNTER_TRACKS, END, INSTANT, marks, title
-from ptactors.log.read import LogState, SavedLog
+from ptactors.log.read import SavedLog
 
 if TYPE_CHECKING:
     from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket  # type: ignore[import-untyped]
@@ -24,7 +24,7 @@ _UNIQUE = frozenset({"va", "start", "end", "address", "pfn", "table", "old", "ne
 _FRONT = 4
 """So many fields of every line, ev step cpu actor, are shown by the track, the time and the name."""
 _INT64 = 1 << 63
-_PIECES = 100_000
+_PIECES = 200_000
 """So many serialised parts are kept."""
 _FLOW = b"\xf9\x02"
 """Tag of TrackEvent.flow_ids: field 47, 64 bits."""
@@ -50,7 +50,6 @@ class _Writer:
         self._builder = StreamingTraceProtoBuilder(out)
         self._names: dict[tuple[str, str], int] = {}
         self._pieces = _Pieces(self._piece)
-        self._whole: dict[tuple[Any, ...], bytes] = {}
         self._tracks: dict[str, int] = {}
         self._heads: dict[tuple[str, str, str], bytes] = {}
         self._log = 0
@@ -70,9 +69,7 @@ class _Writer:
     def begin(self, number: int, log: SavedLog) -> None:
         """A new process; its actors first, in the order of their ids."""
         self._log = number
-        self._keeps = log.state is not LogState.FUTURE  # only then does an event's name tell what its fields are
         self._tracks, self._heads = {}, {}
-        self._whole.clear()
         self._uuid += 1
         self._process = self._uuid
         packet = self._packet()
@@ -102,22 +99,22 @@ class _Writer:
 
     def write(self, log: SavedLog) -> None:
         """The events of one log."""
-        whole, write, tail = self._whole, self._out.write, self._tail
+        heads, piece, write, tail = self._heads, self._pieces.__getitem__, self._out.write, self._tail
         pack = struct.Struct("<2sQ").pack
         base = self._log << 40
         last, high, high_bytes = -1, -1, b""
         for phase, track, name, time, fields in marks(log.raw()):
+            if phase == END:
+                name = ""  # the begin of the slice has it
+            event = heads.get((phase, track, name)) or self._head(phase, track, name)
             if phase == COUNTER:
-                event = self._head(phase, track, name) + self._counter(fields["value"])
-            elif phase == END:
-                event = self._head(phase, track, name)
-            else:
+                event += self._counter(fields["value"])
+            elif phase != END:
                 cause = fields.pop("cause", None)  # an arrow shows it
-                key = (phase, track, name, *islice(fields.values(), _FRONT, None))
                 try:
-                    event = whole[key]
-                except (KeyError, TypeError):  # a list is no key
-                    event = self._event(key, fields)
+                    event += b"".join(map(piece, islice(fields.items(), _FRONT, None)))
+                except TypeError:  # a list is no key
+                    event += b"".join(piece((key, _plain(value))) for key, value in islice(fields.items(), _FRONT, None))
                 step = fields["step"]
                 if step != last:  # the arrows of a step begin and end at its first event
                     last = step
@@ -133,22 +130,8 @@ class _Writer:
             head = _HEADS[size] if size < _TABLE else _PACKET + _varint(size) + _TIMESTAMP
             write(b"".join((head, _LOW[time & 0x3FFF], high_bytes, tail, length, event)))
 
-    def _event(self, key: tuple[Any, ...], fields: dict[str, Any]) -> bytes:
-        """An event with its annotations; kept for the next one that says the same."""
-        phase, track, name = key[:3]
-        notes = [self._pieces[item] for item in islice(((k, _plain(v)) for k, v in fields.items()), _FRONT, None)]
-        event = self._head(phase, track, name) + b"".join(notes)
-        if self._keeps and not any(isinstance(value, list | dict) for value in key):
-            if len(self._whole) >= _PIECES:
-                self._whole.clear()
-            self._whole[key] = event
-        return event
-
     def _head(self, phase: str, track: str, name: str) -> bytes:
         """Type, track and name of an event."""
-        made = self._heads.get((phase, track, name))
-        if made is not None:
-            return made
         types = self._proto.TrackEvent
         event = types()
         event.type = {
@@ -157,8 +140,7 @@ class _Writer:
         event.track_uuid = self._track(track)
         if phase in (BEGIN, INSTANT):
             event.name_iid = self._intern("event_names", name)
-        made = event.SerializeToString()
-        assert made is not None
+        made: bytes = event.SerializeToString()
         if len(self._heads) >= _PIECES:
             self._heads.clear()
         self._heads[phase, track, name] = made

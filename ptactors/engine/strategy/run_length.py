@@ -42,6 +42,13 @@ class RunLength(Sampler):
         self._left = 0
         self._actor: Actor | None = None
 
+    def keeps(self, actor: Actor) -> bool:
+        """Whether the stretch of this actor goes on: spares the baton to list options that are not looked at."""
+        if self._left and actor is self._actor:
+            self._left -= 1
+            return True
+        return False
+
     def choose(self, step: int, options: Sequence[Option]) -> int:
         """See :class:`Strategy`."""
         actor = options[0].actor
