@@ -248,3 +248,14 @@ def test_commands_that_stream_need_no_database(tmp_path) -> None:
     for words in (["filter", "--where", "ev=pmd_clear", path], ["story", "A", path], ["diff", path, path]):
         done = subprocess.run([sys.executable, "-c", LIGHT, "log", *words], cwd=ROOT, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize("view", [v for v in VIEWS if v.name not in ("ipis", "gathers")], ids=lambda v: v.name)
+@pytest.mark.parametrize(("name", "seed"), RUNS_USED)
+def test_views_made_the_fast_way_say_the_same(tmp_path, view, name, seed) -> None:
+    path = save(tmp_path / "x.jsonl", name, seed)
+    query = f"SELECT * EXCLUDE n FROM {view.name} ORDER BY ALL"
+    with Database([survey(path)]) as exact, Database([survey(path)]) as fast:
+        exact.need_views()
+        fast.need_views(exact=False)
+        assert fast.rows(query) == exact.rows(query)

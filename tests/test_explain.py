@@ -48,7 +48,8 @@ def run_by(choices, name: str = CASE1[0], number: int = CASE1[1], **knobs: objec
 
 def shrunk_run(name: str, number: int, hazard: str):
     scenario, cell = scenario_and_cell(name, number)
-    for seed, outcome in enumerate(play_many(scenario, cell, strategy="portfolio", seeds=range(500), host="direct")):
+    for seed in range(500):
+        outcome = next(iter(play_many(scenario, cell, strategy="portfolio", seeds=[seed], host="direct")))
         if any(finding.hazard == hazard for finding in outcome.findings):
             run = perform(scenario, cell, Replay(outcome.schedule), "portfolio", seed)
             made = shrink(run, hazard=hazard, words=lambda goal: WORDS, stop=never, progress=lambda word: None)

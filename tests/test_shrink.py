@@ -48,7 +48,8 @@ NAMED = {
 
 def failing_run(scenario, cell, hazard: str, strategy: str = "portfolio"):
     """A random run with that hazard, recorded."""
-    for seed, outcome in enumerate(play_many(scenario, cell, strategy=strategy, seeds=range(1000), host="direct")):
+    for seed in range(1000):
+        outcome = next(iter(play_many(scenario, cell, strategy=strategy, seeds=[seed], host="direct")))
         if any(finding.hazard == hazard for finding in outcome.findings):
             return perform(scenario, cell, Replay(outcome.schedule), strategy, seed)
     raise AssertionError(f"no run with {hazard}")

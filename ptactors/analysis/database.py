@@ -99,7 +99,7 @@ class Database:
     def need_views(self, views: Sequence[View] = VIEWS, more: Sequence[str] = (), *, exact: bool = True) -> None:
         """Read what some views need, and events ``more``, into the table ``core``, and make these views.
 
-        Only the first call counts. Unless ``exact``, ``n`` only follows the steps: enough for the views, which pair events of
+        Only the first call counts. Unless ``exact``, ``n`` is the step: enough for the views, which pair events of
         different steps, and twice as fast, because DuckDB then reads a file with several threads.
         """
         if not self._once("views"):
@@ -111,7 +111,7 @@ class Database:
 
     def _fill(self, table: str, wanted: Sequence[str], where: str = "", *, exact: bool = True) -> None:
         """A table of these columns of all logs."""
-        chosen = "*" if exact or len(self.logs) > 1 else "* EXCLUDE n, row_number() OVER (ORDER BY step) - 1 AS n"
+        chosen = "*" if exact or len(self.logs) > 1 else "* EXCLUDE n, step AS n"
         for number, source in enumerate(self._sources(wanted)):
             how = f"INSERT INTO {table}" if number else f"CREATE TEMP TABLE {table} AS"
             self._connection.execute(f"{how} SELECT {chosen} FROM ({source}){where}")

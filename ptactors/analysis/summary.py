@@ -87,7 +87,8 @@ def summarise(database: Database) -> Summary:
         ),
         windows=ask(
             "SELECT was, count(*), count(*) FILTER (steps IS NULL), median(steps), max(steps), "
-            "first(coalesce(nullif(sym, ''), va) || ' cleared at step ' || cleared ORDER BY steps DESC NULLS LAST, file, cleared, va), "
+            "first(coalesce(nullif(sym, ''), va) || ' cleared at step ' || cleared "
+            "ORDER BY steps DESC NULLS LAST, file, cleared, va), "
             "first(file ORDER BY steps DESC NULLS LAST, file, cleared, va) FROM windows GROUP BY was ORDER BY was DESC"
         ),
         grace_periods=ask(

@@ -70,7 +70,12 @@ def write_outcome(path: Path, outcome: Outcome, scenario: Scenario) -> None:
         outcome.records or (),
         causes=outcome.causes,
         functions=outcome.functions,
-        ending={"status": outcome.status, "reason": outcome.reason, "digest": outcome.digest},
+        ending={
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "digest": outcome.digest,
+            "hazards": [[finding.hazard, finding.step] for finding in outcome.findings],
+        },
     )
 
 

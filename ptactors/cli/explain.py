@@ -27,8 +27,13 @@ _ORDERINGS = 10
 @click.argument("recorded", metavar="TOKEN|FILE")
 @recording_options
 @click.option("--hazard", metavar="NAME", help="The hazard to explain; default: the first that an expectation names.")
-@click.option("--why", "subjects", multiple=True, metavar="WHAT",
-              help="What led to tlb[cpu1][A+0x3000], pt[A], table[0x100004], frame[0x100001] or lock[pte:0x100004]; repeatable.")
+@click.option(
+    "--why",
+    "subjects",
+    multiple=True,
+    metavar="WHAT",
+    help="What led to tlb[cpu1][A+0x3000], pt[A], table[0x100004], frame[0x100001] or lock[pte:0x100004]; repeatable.",
+)
 @click.option("--step", type=click.IntRange(1), help="With --why: as it was after this step; default: at the hazard.")
 @click.option("--time", "limit", type=Duration(), default="30s", show_default=True, help="When to stop experimenting.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")

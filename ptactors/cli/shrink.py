@@ -43,11 +43,16 @@ class Duration(click.ParamType[float]):
 @click.argument("recorded", metavar="TOKEN|FILE")
 @recording_options
 @click.option("--hazard", metavar="NAME", help="The hazard to keep; default: the first that an expectation names.")
-@click.option("--save-as", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Where the scenario goes; default: NAME-min.toml below the log folder.")
+@click.option(
+    "--save-as",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where the scenario goes; default: NAME-min.toml below the log folder.",
+)
 @click.option("--time", "limit", type=Duration(), default="30s", show_default=True, help="When to stop with what was reached.")
-@click.option("--log-dir", type=click.Path(file_okay=False), default="logs", show_default=True, metavar="DIR",
-              help="The log folder.")
+@click.option(
+    "--log-dir", type=click.Path(file_okay=False), default="logs", show_default=True, metavar="DIR", help="The log folder."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="No diagram.")
 def command(

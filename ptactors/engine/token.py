@@ -228,4 +228,3 @@ def _version_numbers(version: str) -> list[int]:
         return [0]
     numbers = [int(part) for part in version.split(".")]
     return [len(numbers), *numbers]
-

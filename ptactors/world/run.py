@@ -99,34 +99,37 @@ def play(
 
 
 def play_many(scenario: Scenario, cell: Cell, *, strategy: str, seeds: Iterable[int], host: str = "trio") -> Iterator[Outcome]:
-    """Run once for each seed, all in one trio loop."""
+    """Run once for each seed: all in one trio loop, or with the direct host one by one, as they are asked for."""
+    if host not in HOSTS:
+        raise UsageError(f"unknown host {host!r}; known: {', '.join(HOSTS)}")
     oracles = Oracles()
     outcomes: list[Outcome] = []
 
-    async def one(seed: int) -> None:
+    def machine(seed: int) -> Machine:
         oracles.reset()
-        machine = Machine(scenario, cell, strategy, seed, oracles)
-        if host == "direct":
-            host_direct.run(machine.baton)
-        else:
-            await TrioHost(machine.baton).run()
-        outcomes.append(_outcome(machine))
+        return Machine(scenario, cell, strategy, seed, oracles)
 
-    async def all_of_them() -> None:
+    async def all_in_trio() -> None:
         for number, seed in enumerate(seeds, 1):
-            with _no_collector():
-                await one(seed)
-            if number % RUNS_A_COLLECTION == 0:
-                gc.collect()
+            with _no_collector(number):
+                one = machine(seed)
+                await TrioHost(one.baton).run()
+                outcomes.append(_outcome(one))
 
-    if host not in HOSTS:
-        raise UsageError(f"unknown host {host!r}; known: {', '.join(HOSTS)}")
-    trio.run(all_of_them)
-    yield from outcomes
+    if host == "trio":
+        trio.run(all_in_trio)
+        yield from outcomes
+        return
+    for number, seed in enumerate(seeds, 1):
+        with _no_collector(number):
+            one = machine(seed)
+            host_direct.run(one.baton)
+            outcome = _outcome(one)
+        yield outcome
 
 
 @contextmanager
-def _no_collector() -> Iterator[None]:
+def _no_collector(number: int) -> Iterator[None]:
     """Python's cycle collector off during a run, which makes no cycles that matter: 15 to 20 % of a run with many tables."""
     was_on = gc.isenabled()
     gc.disable()
@@ -135,6 +138,8 @@ def _no_collector() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+    if number % RUNS_A_COLLECTION == 0:
+        gc.collect()
 
 
 def _outcome(machine: Machine) -> Outcome:
