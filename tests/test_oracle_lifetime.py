@@ -22,7 +22,10 @@ SOFTWARE = {
     "entry written into a freed table": (Story().do(*GONE, *pte(1, A, 0, make(PAGE, FLAGS))), True),
     "read of a table reused since the map": (Story().do(MAP, *REUSED, READ._replace(gen=2)), True),
     "lock of a freed table": (Story().do(MAP, *GONE, take(1, LOCK)), True),
-    "wait for the lock of a freed table": (Story().do(MAP, *DETACH, FREED_LOCK, free(PTE, "pte"), ev.LockAcquire(1, LOCK, "pte", "spin")), True),
+    "wait for the lock of a freed table": (
+        Story().do(MAP, *DETACH, FREED_LOCK, free(PTE, "pte"), ev.LockAcquire(1, LOCK, "pte", "spin")),
+        True,
+    ),
     "lock of a table reused since the map": (Story().do(MAP, *REUSED, take(1, LOCK)), True),
     "lock of memory reused for something else": (
         Story().do(*DETACH, FREED_LOCK, free(PTE, "pte"), alloc(PTE, gen=2), take(1, LOCK)),

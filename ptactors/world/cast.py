@@ -7,14 +7,15 @@ from typing import Any
 
 import attrs
 
-from ptactors.hardware.cpu import Cpu, speculative_walker
+from ptactors.hardware.cpu import Cpu as Context
+from ptactors.hardware.cpu import speculative_walker
 from ptactors.hardware.interrupt import Info, in_irq, interrupts, ipi_bus
 from ptactors.kernel.fault import do_user_addr_fault
 from ptactors.kernel.rcu import callback_thread, grace_periods
 from ptactors.kernel.tlbflush import flush_tlb_func
 from ptactors.model.state import Key
 from ptactors.scenario.matrix import Cell
-from ptactors.scenario.model import Scenario
+from ptactors.scenario.model import Cpu, Scenario
 from ptactors.scenario.program import Program, calls, flatten
 from ptactors.world.program import Life
 
@@ -41,15 +42,18 @@ class Cast:
     """The actors of one cell with these programs."""
 
     def __init__(self, scenario: Scenario, cell: Cell, programs: tuple[Program, ...]) -> None:
-        self._scenario, self._cell, self._programs = scenario, cell, programs
+        self._scenario, self._cell = scenario, cell
         self._cpus = range(cell.config.machine.cpus)
+        missing = range(len(scenario.cpus), len(self._cpus))  # a knob may give the machine more CPUs than the file speaks of
+        self._given = (*scenario.cpus, *(Cpu(number=n, process=scenario.processes[0], state="off") for n in missing))
+        self._programs = (*programs, *(() for _ in missing))
 
     def threads(self) -> dict[str, int]:
         """Process -> number of its threads; one that nobody runs is ended by CPU 0 and counts as one."""
         threads = dict.fromkeys(self._scenario.processes, 0)
         for cpu in self._cpus:
             if self._has_thread(cpu):
-                threads[self._scenario.cpus[cpu].process] += 1
+                threads[self._given[cpu].process] += 1
         return {process: max(n, 1) for process, n in threads.items()}
 
     def roles(self) -> tuple[Role, ...]:
@@ -75,18 +79,18 @@ class Cast:
         return tuple(roles)
 
     def _has_thread(self, number: int) -> bool:
-        return self._scenario.cpus[number].state == "user" or bool(self._programs[number])
+        return self._given[number].state == "user" or bool(self._programs[number])
 
     def _program(self, number: int) -> Callable[[], tuple[Coroutine[Any, Any, None], Life | None]]:
         scenario = self._scenario
-        given = scenario.cpus[number]
+        given = self._given[number]
         alloc_faults, need_resched = self._alloc_faults(), self._need_resched(number)
         awaited = frozenset(self._awaited(number))
-        threads = [scenario.cpus[cpu].process for cpu in self._cpus if self._has_thread(cpu)]
+        threads = [self._given[cpu].process for cpu in self._cpus if self._has_thread(cpu)]
         orphans = tuple(p for p in scenario.processes if p not in threads) if number == 0 else ()
 
         def enter() -> tuple[Coroutine[Any, Any, None], Life | None]:
-            context = Cpu(
+            context = Context(
                 id=number,
                 config=self._cell.config,
                 page_fault=do_user_addr_fault,
