@@ -80,7 +80,7 @@ UNMAP: Steps = (
         mmap_lock.VmaHasReaders,
         mmap_lock.VmaEndWriteAll,
         mm.SetVmas,
-        unmap.ReadRoot,
+        tlbflush.ReadPgd,
         unmap.DropUser,
         unmap.CheckMm,
     }

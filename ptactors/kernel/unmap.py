@@ -13,8 +13,8 @@ from ptactors.hardware.cpu import Cpu
 from ptactors.kernel.gather import Gather
 from ptactors.kernel.mm import AddPgtables, SetVmas, Vma, VmasOf, pgtables, users
 from ptactors.kernel.mmap_lock import MmapDowngrade, MmapUnlock, VmaEndWriteAll, take_mmap_lock, vma_start_write
-from ptactors.kernel.pgtable import ReadPmd, ReadUpper, WriteEntry, pgd_of
-from ptactors.kernel.tlbflush import enter_lazy_tlb
+from ptactors.kernel.pgtable import ReadPmd, ReadUpper, WriteEntry
+from ptactors.kernel.tlbflush import ReadPgd, enter_lazy_tlb
 from ptactors.kernel.zap import ZapDetails, unmap_single_vma
 from ptactors.model import paging
 from ptactors.model.event import ExitMm, PgtablesBytes
@@ -81,7 +81,7 @@ async def free_pgd_range(tlb: Gather, start: int, end: int, floor: int, ceiling:
         if upper.pud:
             await _free_pud_range(tlb, upper.pud, at, after, floor, ceiling)
             if _whole(at, PGDIR_SIZE, floor, ceiling):
-                await _unlink(tlb, "p4d_clear", Level.PGD, await ReadRoot(tlb.cpu.mm), at, upper.pud, "pud")
+                await _unlink(tlb, "p4d_clear", Level.PGD, await ReadPgd(tlb.cpu.mm), at, upper.pud, "pud")
         at = after
 
 
@@ -118,22 +118,6 @@ async def _unlink(tlb: Gather, what: str, level: Level, parent: int, va: int, ta
     await WriteEntry(what, cpu.id, cpu.mm, level, base, parent, 0)
     await tlb.free_table(max(base, 0), table, kind)
     await AddPgtables(cpu.id, cpu.mm, -PAGE_SIZE)
-
-
-@attrs.frozen
-class ReadRoot(Step[int]):
-    """mm->pgd."""
-
-    mm: str
-    label = "pgd_read"
-
-    def apply(self, state: State) -> int:
-        """Read it."""
-        return state.read(pgd_of(self.mm))
-
-    def touches(self, state: State) -> Footprint:
-        """The pointer."""
-        return (pgd_of(self.mm),), ()
 
 
 @attrs.frozen
