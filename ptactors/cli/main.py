@@ -28,6 +28,7 @@ COMPLETION_VARIABLE = "_PTACTORS_COMPLETE"
 
 COMMANDS = {
     "run": ("ptactors.cli.run", "Run scenarios and judge their expectations."),
+    "stress": ("ptactors.cli.stress", "Run random operation mixes and many seeds, and tell what they covered."),
     "prove": ("ptactors.cli.prove", "Search small scenarios exhaustively."),
     "replay": ("ptactors.cli.replay", "Make a recorded schedule again, step by step."),
     "shrink": ("ptactors.cli.shrink", "Make a failing run and its scenario as small as possible."),
@@ -39,6 +40,7 @@ COMMANDS = {
     "rule": ("ptactors.cli.rule", "Explain a hazard."),
     "log": ("ptactors.cli.logs", "Work with saved logs."),
     "report": ("ptactors.cli.report", "Make an HTML page of a run or of a campaign."),
+    "host": ("ptactors.cli.host", "Hold the model against a real kernel: the same operations on both."),
     "bench": ("ptactors.cli.bench", "Measure the explorer itself."),
     "schema": ("ptactors.cli.schema", "Print the JSON Schema of scenario files or of the --json document."),
     "completion": ("ptactors.cli.completion", "Print the completion script for a shell."),
