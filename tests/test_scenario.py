@@ -200,7 +200,7 @@ def test_sample_loads_and_has_two_cells():
     assert scenario.vma("A").populate == (Fill(start=A + 0x3000, end=A + 0x4000, value="old"),)
     assert labels(scenario.cpus[0].program) == ("Z",)
     assert labels(scenario.cpus[1].program) == ("read1", "read2")
-    assert scenario.cpus[0].program[0].arguments == ((A, A + (2 << 20)), "DONTNEED")
+    assert scenario.cpus[0].program[0].arguments == ((A, A + (2 << 20)), "DONTNEED", "")
     call = scenario.cpus[0].program[0]
     assert SAMPLE.split("\n")[call.line - 1][call.column - 1 :].startswith("madvise")
     assert [(c.name, len(c.expects)) for c in cells(scenario)] == [
@@ -238,7 +238,7 @@ def test_program(full):
     assert [c.text for c in calls(body)][:2] == ["madvise A+0x1000 8K DONTNEED", 'write A+i*4M+0x3000 = "new"']
     bound = list(flatten(body))
     assert [b.index for b in bound] == list(range(11))
-    assert bound[0] == BoundCall("Z", "madvise", ((A + 0x1000, A + 0x3000), "DONTNEED"), "madvise A+0x1000 8K DONTNEED", 0)
+    assert bound[0] == BoundCall("Z", "madvise", ((A + 0x1000, A + 0x3000), "DONTNEED", ""), "madvise A+0x1000 8K DONTNEED", 0)
     assert [b.arguments for b in bound if b.label == "write1"] == [(A + 0x3000, "new"), (A + (4 << 20) + 0x3000, "new")]
     assert [b.arguments[0] - A for b in bound if b.label == "R"] == [0, 0x2000, 0x4000, 0x1000, 0x3000, 0x5000]
     assert bound[-1].arguments == ("cpu2:T",)

@@ -5,10 +5,15 @@ Everything is relative to an arena: addresses are offsets into it, page-table me
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
-Step = tuple[str | int, ...]
-"""``("map", 0, 0x200000)``, ``("adv", 0, 0x200000, "DONTNEED")``, ``("t2", "w", 0)``: the name of an operation and its arguments."""
+Step = tuple[Any, ...]
+"""``("map", 0, 0x200000)``, ``("adv", 0, 0x200000, "DONTNEED")``, ``("t2", "w", 0)``: the name of an operation and its arguments.
+
+Strings and numbers, except for ``("fork", (step, ...), hold)``, which holds what the child does and whether it stays.
+"""
 
 ARENA = 1 << 44
 """Where the arena begins: a PGD slot of its own."""
@@ -47,6 +52,8 @@ class Observation:
     """2 MiB number in the arena -> pages present and swapped out or marked; those with neither are left out."""
     vmas: tuple[VmaSeen, ...]
     """Ascending."""
+    child: tuple[Observation, ...] = ()
+    """What a forked child saw after each of its steps."""
 
 
 @attrs.frozen(kw_only=True)
@@ -60,3 +67,5 @@ class Recording:
     """Release of the kernel that made it: ``6.18.44``."""
     thp: str
     """/sys/kernel/mm/transparent_hugepage/enabled at the time, as the file's chosen word: ``madvise``."""
+    provenance: str = ""
+    """How and where it was made, in a sentence."""

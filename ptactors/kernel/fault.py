@@ -23,11 +23,13 @@ from ptactors.kernel.pgtable import (
     ReadPmd,
     ReadPte,
     WriteEntry,
+    maybe_mkwrite,
     pmd_alloc,
     pmd_lock,
     pte_offset_map_lock,
     pte_offset_map_nolock,
     pte_unmap_unlock,
+    vm_page_prot,
 )
 from ptactors.kernel.rcu import KERNEL, USER, mode
 from ptactors.kernel.thp import arch_flush_tlb_before_set_pte_page, do_huge_pmd_anonymous_page, free_spare_table, wp_huge_pmd
@@ -53,7 +55,8 @@ from ptactors.model.paging import (
 from ptactors.model.state import State
 from ptactors.model.step import Footprint, Step
 
-DONE, SEGV = "", "SIGSEGV"
+DONE, SEGV, RETRY = "", "SIGSEGV", "VM_FAULT_RETRY"
+"""How a fault ends: the access is made again, is refused, or the fault is handled again under mmap_lock."""
 
 
 @attrs.frozen
@@ -110,52 +113,60 @@ async def do_user_addr_fault(cpu: Cpu, va: int, code: int) -> bool:
     if cpu.config.kernel.per_vma_lock:
         vma = await lock_vma_under_rcu(cpu, va)
         if vma is not None:
-            result = await _under_vma_lock(cpu, vma, va, write)
+            result = await handle_mm_fault(cpu, vma, va, write, True)
             await VmaEndRead(cpu.id, vma.name)
-    if result is None:
+    if result is None or result == RETRY:
         vma = await lock_mm_and_find_vma(cpu, va)
         if vma is None:
             result = SEGV
         else:
-            if vma.anon and not await HasAnonVma(vma.name):
-                await PrepareAnonVma(vma.name)
             result = await handle_mm_fault(cpu, vma, va, write)
             await MmapUnlock(cpu.id, cpu.mm, False)
     await LeaveFault(cpu.id, va, result)
     return result != SEGV
 
 
-async def _under_vma_lock(cpu: Cpu, vma: Vma, va: int, write: bool) -> str | None:
-    """Handle it under the VMA lock; None asks for mmap_lock, because the anon_vma is missing and mmap_lock is contended."""
-    if vma.anon and not await HasAnonVma(vma.name):
-        if not await MmapTryLock(cpu.id, cpu.mm, False, False):
-            return None
-        await PrepareAnonVma(vma.name)
+async def vmf_anon_prepare(cpu: Cpu, vma: Vma, vma_lock: bool) -> bool:
+    """Have an anon_vma before a page of one's own is mapped; false: VM_FAULT_RETRY, as mmap_lock is needed and contended.
+
+    A read of the zero page gets none, so that its VMA has nothing to collapse. Source: mm/memory.c, __vmf_anon_prepare().
+    """
+    if await HasAnonVma(vma.name):
+        return True
+    if vma_lock and not await MmapTryLock(cpu.id, cpu.mm, False, False):
+        return False
+    await PrepareAnonVma(vma.name, cpu.mm)
+    if vma_lock:
         await MmapUnlock(cpu.id, cpu.mm, False)
-    return await handle_mm_fault(cpu, vma, va, write)
+    return True
 
 
-async def handle_mm_fault(cpu: Cpu, vma: Vma, va: int, write: bool) -> str:
-    """Walk down, installing what is missing, and handle the fault at the level where it is."""
-    if (write and not vma.write) or vma.kind != "anon":
+async def handle_mm_fault(cpu: Cpu, vma: Vma, va: int, write: bool, vma_lock: bool = False) -> str:
+    """access_error(), then walk down, installing what is missing, and handle the fault at the level where it is.
+
+    ``vma_lock``: under the VMA's lock (FAULT_FLAG_VMA_LOCK), not mmap_lock.
+    """
+    if not (vma.write if write else vma.accessible) or vma.kind != "anon":
         # Mappings of other kinds exist with the entries that the scenario gave them; faults on them are not modelled.
         return SEGV
     pmd_table = await pmd_alloc(cpu, va)
     pmd = await ReadPmd(pmd_table, va)
     if not pmd and thp_allowed(cpu.config, vma, va):
-        await do_huge_pmd_anonymous_page(cpu, va, pmd_table, write)
+        if not await vmf_anon_prepare(cpu, vma, vma_lock):
+            return RETRY
+        await do_huge_pmd_anonymous_page(cpu, vma, va, pmd_table, write)
         return DONE
     if is_trans_huge(pmd):
         if pmd & INVALID_HUGE or not write or pmd & WRITE:
             # huge_pmd_set_accessed(): nothing to change here, but the lock waits for a split that is under way.
             await SpinUnlock(cpu.id, await pmd_lock(cpu, pmd_table))
         else:
-            await wp_huge_pmd(cpu, va, pmd_table)
+            await wp_huge_pmd(cpu, va, pmd_table, pmd)
         return DONE
-    return await handle_pte_fault(cpu, vma, va, pmd_table, write)
+    return await handle_pte_fault(cpu, vma, va, pmd_table, write, vma_lock)
 
 
-async def handle_pte_fault(cpu: Cpu, vma: Vma, va: int, pmd_table: int, write: bool) -> str:
+async def handle_pte_fault(cpu: Cpu, vma: Vma, va: int, pmd_table: int, write: bool, vma_lock: bool) -> str:
     """Look at the pte without a lock and decide what to do about it.
 
     Simplified: a pte that differs by A and D alone counts as the same (Linux makes the access again, to the same end).
@@ -170,27 +181,27 @@ async def handle_pte_fault(cpu: Cpu, vma: Vma, va: int, pmd_table: int, write: b
         if not orig:
             await PteUnmap(cpu.id, mapped.table)
     if mapped is None or not orig:
-        await do_anonymous_page(cpu, vma, va, pmd_table, write)
-        return DONE
+        return await do_anonymous_page(cpu, vma, va, pmd_table, write, vma_lock)
     if not orig & PRESENT:
         await PteUnmap(cpu.id, mapped.table)
-        return SEGV  # swap entries, markers and guards are not faulted in
+        return SEGV  # swap entries, markers and guards are not faulted in; PROT_NONE entries go with their VMA's permissions
     await SpinLock(cpu.id, mapped.lock)
     pte = await ReadPte(cpu.id, cpu.mm, mapped.table, va)
     bits = ACCESSED | DIRTY
     if pte | bits == orig | bits and write and not pte & WRITE:
-        await do_wp_page(cpu, va, pmd_table, mapped, pte)
-    else:
-        # Somebody else repaired it, or it was spurious: x86 has dropped its stale entry on the fault itself.
-        await pte_unmap_unlock(cpu, mapped)
+        return await do_wp_page(cpu, vma, va, pmd_table, mapped, pte, vma_lock)
+    # Somebody else repaired it, or it was spurious: x86 has dropped its stale entry on the fault itself.
+    await pte_unmap_unlock(cpu, mapped)
     return DONE
 
 
-async def do_anonymous_page(cpu: Cpu, vma: Vma, va: int, pmd_table: int, write: bool) -> None:
+async def do_anonymous_page(cpu: Cpu, vma: Vma, va: int, pmd_table: int, write: bool, vma_lock: bool) -> str:
     """Map a zeroed page, or the shared zero page for a read."""
     page = align_down(va, PAGE_SIZE)
     if not await ReadPmd(pmd_table, va):
         await pte_alloc(cpu, va, pmd_table)
+    if write and not await vmf_anon_prepare(cpu, vma, vma_lock):
+        return RETRY
     pfn = await AllocFrame(cpu.id, "anon", 0, cpu.mm) if write else ZERO_PFN
     mapped = await pte_offset_map_lock(cpu, pmd_table, va)
     if mapped is None or await ReadPte(cpu.id, cpu.mm, mapped.table, va):
@@ -198,15 +209,16 @@ async def do_anonymous_page(cpu: Cpu, vma: Vma, va: int, pmd_table: int, write: 
             await pte_unmap_unlock(cpu, mapped)
         if write:
             await PutFrames(cpu.id, (pfn,), "not used")
-        return
-    flags = PRESENT | USER_BIT | ACCESSED
+        return DONE
+    flags = vm_page_prot(vma)
     if write:
         await AddRss(cpu.id, cpu.mm, (("anon", 1),))
-        flags |= DIRTY | (WRITE if vma.write else 0)
+        flags = maybe_mkwrite(flags | DIRTY, vma)
     else:
         flags |= SPECIAL
     await WriteEntry("pte_set", cpu.id, cpu.mm, Level.PTE, page, mapped.table, paging.make(pfn, flags))
     await pte_unmap_unlock(cpu, mapped)
+    return DONE
 
 
 async def pte_alloc(cpu: Cpu, va: int, pmd_table: int) -> None:
@@ -229,16 +241,19 @@ async def pmd_install(cpu: Cpu, va: int, pmd_table: int, table: int) -> bool:
     return free
 
 
-async def do_wp_page(cpu: Cpu, va: int, pmd_table: int, mapped: Mapped, pte: int) -> None:
+async def do_wp_page(cpu: Cpu, vma: Vma, va: int, pmd_table: int, mapped: Mapped, pte: int, vma_lock: bool) -> str:
     """A write to a present read-only page, with the pte lock held: reuse it if it is exclusively ours, else copy."""
     page = align_down(va, PAGE_SIZE)
     if paging.pfn_of(pte) != ZERO_PFN:
         new = pte | WRITE | DIRTY | ACCESSED
         await WriteEntry("pte_set", cpu.id, cpu.mm, Level.PTE, page, mapped.table, new)
         await pte_unmap_unlock(cpu, mapped)
-        return
+        return DONE
     await pte_unmap_unlock(cpu, mapped)
+    if not await vmf_anon_prepare(cpu, vma, vma_lock):
+        return RETRY
     await wp_page_copy(cpu, va, pmd_table, pte)
+    return DONE
 
 
 async def wp_page_copy(cpu: Cpu, va: int, pmd_table: int, orig: int) -> None:

@@ -190,7 +190,7 @@ class Gather:
 
     async def begin(self) -> None:
         """tlb_gather_mmu()."""
-        self.room = self.cpu.config.kernel.gather_bundle - 1
+        self.room = self._room(self.cpu.config.kernel.gather_bundle)
         self._reset_range()
         await ChangePending(self.cpu.id, self.cpu.mm, 1)
 
@@ -234,6 +234,10 @@ class Gather:
         self.pages.append(pfn)
         return await self._full()
 
+    def _room(self, slots: int) -> int:
+        """How many pages a batch of so many slots takes."""
+        return slots - self.cpu.config.kernel.gather_spare_slot
+
     async def _full(self) -> bool:
         self.room -= 1
         return self.room == 0 and not await self._next_batch()
@@ -250,7 +254,7 @@ class Gather:
                 return False
             self.batch_pages.append(page)
         self.active += 1
-        self.room = kernel.gather_batch - 1
+        self.room = self._room(kernel.gather_batch)
         return True
 
     async def _alloc(self, which: str) -> int:
@@ -350,7 +354,7 @@ class Gather:
             await PutFrames(self.cpu.id, pages, "gather")
         if tables:
             await FreeTables(self.cpu.id, tuple(table for _, table in tables), self._locks(tables))
-        self.active, self.room = 0, self.cpu.config.kernel.gather_bundle - 1
+        self.active, self.room = 0, self._room(self.cpu.config.kernel.gather_bundle)
 
 
 async def tlb_remove_table_sync_one(cpu: Cpu) -> None:

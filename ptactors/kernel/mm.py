@@ -23,7 +23,7 @@ class Vma(NamedTuple):
     """One VMA."""
 
     name: str
-    """Unique in the run; pieces of a split one are called ``A.1``."""
+    """Unique in the run, never used again; later objects of the area A are called ``A.1``, ``A.2`` and so on."""
     start: int
     end: int
     kind: str
@@ -33,6 +33,20 @@ class Vma(NamedTuple):
     """none, hugepage (VM_HUGEPAGE) or nohugepage (VM_NOHUGEPAGE)."""
     uffd_wp: bool
     locked: bool
+    read: bool = True
+    """VM_READ; without it and VM_WRITE the VMA is PROT_NONE."""
+    account: bool = False
+    """VM_ACCOUNT: private memory that was writable when it was made; it keeps VMAs apart that look the same otherwise."""
+
+    @property
+    def accessible(self) -> bool:
+        """vma_is_accessible(): not PROT_NONE."""
+        return self.read or self.write
+
+    def flags(self, access: bool = True) -> tuple[str | bool, ...]:
+        """vm_flags, as far as they are modelled; those of VM_ACCESS_FLAGS only with ``access``."""
+        rest = (self.huge, self.uffd_wp, self.locked, self.account)
+        return (self.read, self.write, *rest) if access else rest
 
     @property
     def anon(self) -> bool:
@@ -44,7 +58,9 @@ family("vmas", (), "an mm's VMAs, ascending")
 family("users", 0, "threads that still use an mm (mm_users)")
 family("rss", 0, "an mm's count of pages of one kind")
 family("pgtables", 0, "an mm's pgtables_bytes")
-family("anon_vma", False, "whether a VMA is prepared for anonymous pages")
+family("anon_vma", "", "the anon_vma of a VMA, named after the VMA that it was made for; '' for none")
+family("vma_count", 0, "how many VMAs were ever made in an area")
+family("areas", (), "an mm's named address ranges: those of the scenario")
 
 
 def vmas(mm: str) -> Cell[tuple[Vma, ...]]:
@@ -67,9 +83,24 @@ def pgtables(mm: str) -> Cell[int]:
     return ("pgtables", mm)  # type: ignore[return-value]
 
 
-def anon_vma(vma: str) -> Cell[bool]:
-    """Whether the VMA has its anon_vma."""
+def anon_vma(vma: str) -> Cell[str]:
+    """The VMA's anon_vma."""
     return ("anon_vma", vma)  # type: ignore[return-value]
+
+
+def vma_count(area: str) -> Cell[int]:
+    """How many VMAs were ever made in the area."""
+    return ("vma_count", area)  # type: ignore[return-value]
+
+
+def areas(mm: str) -> Cell[tuple[tuple[str, int, int], ...]]:
+    """(name, start, end) of the mm's named address ranges."""
+    return ("areas", mm)  # type: ignore[return-value]
+
+
+def area_of(vma: str) -> str:
+    """The area that a VMA was made in, by the VMA's name."""
+    return vma.partition(".")[0]
 
 
 def add_pgtables(state: State, cpu: int, mm: str, delta: int) -> None:
@@ -188,7 +219,7 @@ class HasAnonVma(Step[bool]):
 
     def apply(self, state: State) -> bool:
         """Read it."""
-        return state.read(anon_vma(self.vma))
+        return bool(state.read(anon_vma(self.vma)))
 
     def touches(self, state: State) -> Footprint:
         """The pointer."""
@@ -197,18 +228,45 @@ class HasAnonVma(Step[bool]):
 
 @attrs.frozen
 class PrepareAnonVma(Step[None]):
-    """__anon_vma_prepare()."""
+    """__anon_vma_prepare(): take over the anon_vma of a neighbour that might be merged with some day, or make one."""
 
     vma: str
+    mm: str
     label = "anon_vma_prepare"
 
     def apply(self, state: State) -> None:
         """Set it."""
-        state.write(anon_vma(self.vma), True)
+        every = state.read(vmas(self.mm))
+        for at, vma in enumerate(every):
+            if vma.name == self.vma:
+                found = find_mergeable_anon_vma(state, every, at)
+                state.write(anon_vma(self.vma), found or self.vma)
+                return
+        raise AssertionError(f"no VMA {self.vma}")
 
     def touches(self, state: State) -> Footprint:
-        """The pointer."""
-        return (), (anon_vma(self.vma),)
+        """The tree and the neighbours' pointers."""
+        every = state.read(vmas(self.mm))
+        here = next((at for at, vma in enumerate(every) if vma.name == self.vma), -2)
+        near = tuple(anon_vma(vma.name) for at, vma in enumerate(every) if abs(at - here) == 1)
+        return (vmas(self.mm), *near), (anon_vma(self.vma),)
+
+
+def find_mergeable_anon_vma(state: State, every: tuple[Vma, ...], at: int) -> str:
+    """The anon_vma of the next or the previous VMA, if that differs in permissions at most; else ''. Source: mm/vma.c."""
+    for by in (1, -1):
+        if 0 <= at + by < len(every):
+            left, right = (every[at], every[at + 1]) if by > 0 else (every[at - 1], every[at])
+            if left.end == right.start and same_backing(left, right) and left.flags(False) == right.flags(False):
+                found = state.read(anon_vma(every[at + by].name))
+                if found:
+                    return found
+    return ""
+
+
+def same_backing(left: Vma, right: Vma) -> bool:
+    """Equal vm_file with offsets that go on: pieces of one mapping, or no file at all."""
+    return left.kind == right.kind and (left.anon or area_of(left.name) == area_of(right.name))
 
 
 async def lock_vma_under_rcu(cpu: Cpu, va: int) -> Vma | None:
@@ -218,11 +276,14 @@ async def lock_vma_under_rcu(cpu: Cpu, va: int) -> Vma | None:
     if vma is not None and not await VmaStartRead(cpu.id, cpu.mm, vma.name):
         vma = None
     await RcuReadUnlock(cpu.id)
-    if vma is not None and await FindVma(cpu.mm, va) != vma:
-        # The VMA changed under us before we had its lock.
+    if vma is None:
+        return None
+    now = await FindVma(cpu.mm, va)
+    if now is None or now.name != vma.name:
+        # It was detached, or does not reach here any more, before we had its lock.
         await VmaEndRead(cpu.id, vma.name)
         return None
-    return vma
+    return now
 
 
 async def lock_mm_and_find_vma(cpu: Cpu, va: int) -> Vma | None:

@@ -20,6 +20,8 @@ class Kind(enum.Enum):
     """``A`` (all of the VMA) or ``A+0x1000 0x2000`` (address, length); received as ``(start, end)``."""
     ADVICE = "advice"
     """One of madvise's advices by name, without ``MADV_``; received as that str."""
+    PROT = "prot"
+    """A protection: rw, ro or none; received as that str."""
     VALUE = "value"
     """An integer or a quoted name, stored in memory; received as int or str."""
     REGISTER = "register"
@@ -72,5 +74,15 @@ class Operation:
         return " ".join(words)
 
 
-ADVICES = ("DONTNEED",)
+ADVICES = (
+    "DONTNEED",
+    "DONTNEED_LOCKED",
+    "HUGEPAGE",
+    "NOHUGEPAGE",
+    "POPULATE_READ",
+    "POPULATE_WRITE",
+    "COLLAPSE",
+)
 """Advices that the model knows."""
+PROTECTIONS = ("rw", "ro", "none")
+"""Protections by name: PROT_READ | PROT_WRITE, PROT_READ, PROT_NONE."""

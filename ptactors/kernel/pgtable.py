@@ -24,13 +24,28 @@ from ptactors.kernel.lock import (
     pte_lockptr,
     rcu_depth,
 )
-from ptactors.kernel.mm import add_pgtables, pgtables
+from ptactors.kernel.mm import Vma, add_pgtables, pgtables
 from ptactors.kernel.rcu import RcuReadLock, RcuReadUnlock, rcu_unlock
 from ptactors.model import paging
 from ptactors.model.event import ENTRY_NAMES, EntryWrite, GatherPage, LockInit, TableMap, TableRead, TableUnmap
-from ptactors.model.paging import PAGE_SIZE, PRESENT, SPECIAL, TABLE_FLAGS, Level, is_table
+from ptactors.model.paging import (
+    ACCESSED,
+    PAGE_SIZE,
+    PRESENT,
+    PROTNONE,
+    SPECIAL,
+    TABLE_FLAGS,
+    USER,
+    WRITE,
+    Level,
+    is_present,
+    is_table,
+)
 from ptactors.model.state import Cell, Key, State, family
 from ptactors.model.step import ANY, Footprint, Step
+
+MAPPED = PRESENT | USER | ACCESSED
+"""What every new entry of an accessible VMA has."""
 
 family("pgd_of", 0, "an mm's top-level table")
 
@@ -38,6 +53,16 @@ family("pgd_of", 0, "an mm's top-level table")
 def pgd_of(mm: str) -> Cell[int]:
     """The mm's PGD."""
     return ("pgd_of", mm)  # type: ignore[return-value]
+
+
+def vm_page_prot(vma: Vma) -> int:
+    """vma->vm_page_prot: the bits of a new entry in the VMA, without those of writing. Source: mm/mmap.c, vm_get_page_prot()."""
+    return MAPPED if vma.accessible else PROTNONE | ACCESSED
+
+
+def maybe_mkwrite(flags: int, vma: Vma) -> int:
+    """maybe_mkwrite(): writable if the VMA is. Source: include/linux/mm.h."""
+    return flags | WRITE if vma.write else flags
 
 
 class Upper(NamedTuple):
@@ -176,7 +201,7 @@ class WriteEntry(Step[int]):
         state.write(cell, self.new)
         gen = state.read(frame(self.table)).gen
         state.emit(EntryWrite(self.what, self.cpu, self.mm, int(self.level), self.va, self.table, gen, slot, old, self.new))
-        if self.gather and old & PRESENT and not old & SPECIAL:
+        if self.gather and is_present(old) and not old & SPECIAL:
             state.emit(GatherPage(self.cpu, self.mm, self.va, paging.pfn_of(old)))
         return old
 

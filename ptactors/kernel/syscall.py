@@ -9,10 +9,13 @@ import attrs
 from ptactors.hardware.cpu import Cpu, access
 from ptactors.hardware.memory import Token
 from ptactors.kernel.gup import get_user_page_fast, walk_pte
+from ptactors.kernel.madvise import madvise, process_madvise
+from ptactors.kernel.mlock import mlock, munlock
+from ptactors.kernel.mmap import mmap
+from ptactors.kernel.mprotect import mprotect
 from ptactors.kernel.rcu import IDLE, KERNEL, USER, CondResched, ContextSwitch, SetMode, mode
 from ptactors.kernel.tlbflush import enter_lazy_tlb, switch_mm
 from ptactors.kernel.unmap import munmap
-from ptactors.kernel.zap import madvise_dontneed
 from ptactors.model.event import SyscallEnter, SyscallExit, UserMode
 from ptactors.model.state import Cell, Key, State, family
 from ptactors.model.step import Footprint, Step
@@ -99,21 +102,47 @@ class Wait(Step[None]):
         return (finished(self.target),), ()
 
 
-async def _syscall(cpu: Cpu, call: str, start: int, end: int, arg: str, body: Callable[[Cpu, int, int], Awaitable[int]]) -> int:
-    await EnterSyscall(cpu.id, cpu.op, call, cpu.mm, start, end, arg)
-    ret = await body(cpu, start, end)
-    await ExitSyscall(cpu.id, cpu.op, call, cpu.mm, start, end, ret)
+async def _syscall(cpu: Cpu, call: str, where: tuple[int, int], arg: str, body: Callable[..., Awaitable[int]]) -> int:
+    """The call of that name: ``body(cpu, start, end)``, with ``arg`` as a fourth argument if there is one."""
+    await EnterSyscall(cpu.id, cpu.op, call, cpu.mm, *where, arg)
+    ret = await (body(cpu, *where, arg) if arg else body(cpu, *where))
+    await ExitSyscall(cpu.id, cpu.op, call, cpu.mm, *where, ret)
     return ret
 
 
-async def op_madvise(cpu: Cpu, where: tuple[int, int], advice: str) -> int:
-    """``madvise RANGE DONTNEED``."""
-    return await _syscall(cpu, "madvise", *where, advice, madvise_dontneed)
+async def op_mmap(cpu: Cpu, where: tuple[int, int], prot: str, result: str) -> int:
+    """``mmap RANGE rw``: private anonymous memory at that place, instead of what is there."""
+    return await _syscall(cpu, "mmap", where, prot, mmap)
 
 
-async def op_munmap(cpu: Cpu, where: tuple[int, int]) -> int:
+async def op_munmap(cpu: Cpu, where: tuple[int, int], result: str) -> int:
     """``munmap RANGE``."""
-    return await _syscall(cpu, "munmap", *where, "", munmap)
+    return await _syscall(cpu, "munmap", where, "", munmap)
+
+
+async def op_mprotect(cpu: Cpu, where: tuple[int, int], prot: str, result: str) -> int:
+    """``mprotect RANGE ro``: change what the program may do there."""
+    return await _syscall(cpu, "mprotect", where, prot, mprotect)
+
+
+async def op_mlock(cpu: Cpu, where: tuple[int, int], result: str) -> int:
+    """``mlock RANGE``: lock the memory and have all of it there."""
+    return await _syscall(cpu, "mlock", where, "", mlock)
+
+
+async def op_munlock(cpu: Cpu, where: tuple[int, int], result: str) -> int:
+    """``munlock RANGE``."""
+    return await _syscall(cpu, "munlock", where, "", munlock)
+
+
+async def op_madvise(cpu: Cpu, where: tuple[int, int], advice: str, result: str) -> int:
+    """``madvise RANGE DONTNEED``."""
+    return await _syscall(cpu, "madvise", where, advice, madvise)
+
+
+async def op_process_madvise(cpu: Cpu, where: tuple[int, int], advice: str, result: str) -> int:
+    """``process_madvise RANGE DONTNEED``: of the process itself; the result is the number of bytes advised."""
+    return await _syscall(cpu, "process_madvise", where, advice, process_madvise)
 
 
 async def op_read(cpu: Cpu, va: int, register: str) -> int | str:

@@ -11,7 +11,24 @@ from ptactors.hardware.interrupt import IrqRestore, IrqSave, SendIpi, WaitIpi
 from ptactors.hardware.memory import AllocFrame, FreeFrames, PutFrames
 from ptactors.hardware.tlb import FlushAsid, Invlpg, WriteCr3
 from ptactors.hardware.walker import Access, WalkLoad
-from ptactors.kernel import fault, gather, gup, lock, mm, mmap_lock, pgtable, rcu, syscall, thp, tlbflush, unmap, zap
+from ptactors.kernel import (
+    collapse,
+    fault,
+    gather,
+    gup,
+    lock,
+    mm,
+    mmap_lock,
+    pgtable,
+    populate,
+    rcu,
+    syscall,
+    thp,
+    tlbflush,
+    unmap,
+    vma,
+    zap,
+)
 from ptactors.kernel.operation import Kind, Operation, Parameter
 
 Steps = frozenset[type]
@@ -71,23 +88,43 @@ ZAP: Steps = (
     TABLES | GATHER | HUGE | MMAP | {zap.MarkDirty, zap.FrameKind, zap.NeedResched, rcu.CondResched, mm.VmasOf, pgtable.FillTable}
 )
 ENTRY: Steps = frozenset({syscall.EnterSyscall, syscall.ExitSyscall})
-UNMAP: Steps = (
-    ZAP
-    | ENTRY
-    | {
-        mmap_lock.MmapDowngrade,
+TREE: Steps = frozenset(
+    {
         mmap_lock.VmaStartWrite,
         mmap_lock.VmaHasReaders,
         mmap_lock.VmaEndWriteAll,
+        mm.VmasOf,
         mm.SetVmas,
-        tlbflush.ReadPgd,
-        unmap.DropUser,
-        unmap.CheckMm,
+        vma.AllocVma,
+        vma.ReadAnonVma,
+        vma.CloneAnonVma,
     }
 )
+UNMAP: Steps = ZAP | ENTRY | TREE | {mmap_lock.MmapDowngrade, tlbflush.ReadPgd, unmap.DropUser, unmap.CheckMm}
+POPULATE: Steps = (FAULT - {fault.EnterFault, fault.LeaveFault}) | {mm.VmasOf, rcu.CondResched, populate.AccountFault}
+LOCK: Steps = MMAP | TREE | TABLES | FLUSH | HUGE | POPULATE | ENTRY | {pgtable.FillTable}
+COLLAPSE: Steps = (
+    MMAP
+    | VMA
+    | TREE
+    | TABLES
+    | FLUSH
+    | {
+        collapse.ScanPages,
+        collapse.CopyPages,
+        collapse.ClearEntries,
+        collapse.DepositEmptied,
+        rcu.CondResched,
+        mm.AddRss,
+        AllocFrame,
+        PutFrames,
+    }
+)
+ADVISE: Steps = ZAP | VMA | LOCK | COLLAPSE | ENTRY
 
 FAULT_LOCKS = ("vma", "mmap", "page_table", "pmd", "pte")
 ZAP_LOCKS = ("mmap", "pmd", "pte")
+ADVISE_LOCKS = ("mmap", "vma", "page_table", "pmd", "pte")
 
 
 def _operation(
@@ -115,6 +152,9 @@ def _operation(
 _VA = Parameter("va", Kind.ADDRESS)
 _RANGE = Parameter("range", Kind.RANGE)
 _REGISTER = Parameter("register", Kind.REGISTER, "->", required=False)
+_RESULT = Parameter("result", Kind.REGISTER, "->", required=False)
+_PROT = Parameter("prot", Kind.PROT)
+_ADVICE = Parameter("advice", Kind.ADVICE)
 
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
@@ -140,19 +180,69 @@ OPERATIONS: dict[str, Operation] = {
         _operation(
             syscall.op_madvise,
             _RANGE,
-            Parameter("advice", Kind.ADVICE),
+            _ADVICE,
+            _RESULT,
             mirrors="madvise()",
-            source="mm/madvise.c, mm/memory.c, mm/mmu_gather.c; RFC v1 4/7; v6.10-6.14",
-            steps=ZAP | ENTRY,
+            source="mm/madvise.c, mm/memory.c, mm/mmu_gather.c, mm/gup.c, mm/khugepaged.c; RFC v1 4/7; v6.1-6.18",
+            steps=ADVISE,
+            locks=ADVISE_LOCKS,
+        ),
+        _operation(
+            syscall.op_process_madvise,
+            _RANGE,
+            _ADVICE,
+            _RESULT,
+            mirrors="process_madvise()",
+            source="mm/madvise.c; v6.1-6.18",
+            steps=ADVISE,
+            locks=ADVISE_LOCKS,
+        ),
+        _operation(
+            syscall.op_mmap,
+            _RANGE,
+            _PROT,
+            _RESULT,
+            mirrors="mmap(), MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED",
+            source="mm/mmap.c, mm/vma.c; v6.1-6.18",
+            steps=UNMAP,
             locks=ZAP_LOCKS,
         ),
         _operation(
             syscall.op_munmap,
             _RANGE,
+            _RESULT,
             mirrors="munmap()",
-            source="mm/vma.c, mm/memory.c; v6.10-6.14",
+            source="mm/vma.c, mm/memory.c; v6.1-6.18",
             steps=UNMAP,
             locks=ZAP_LOCKS,
+        ),
+        _operation(
+            syscall.op_mprotect,
+            _RANGE,
+            _PROT,
+            _RESULT,
+            mirrors="mprotect()",
+            source="mm/mprotect.c, mm/vma.c, mm/huge_memory.c; v6.1-6.18",
+            steps=LOCK | GATHER | {zap.FrameKind},
+            locks=ADVISE_LOCKS,
+        ),
+        _operation(
+            syscall.op_mlock,
+            _RANGE,
+            _RESULT,
+            mirrors="mlock()",
+            source="mm/mlock.c, mm/vma.c, mm/gup.c; v6.1-6.18",
+            steps=LOCK,
+            locks=ADVISE_LOCKS,
+        ),
+        _operation(
+            syscall.op_munlock,
+            _RANGE,
+            _RESULT,
+            mirrors="munlock()",
+            source="mm/mlock.c, mm/vma.c; v6.1-6.18",
+            steps=LOCK,
+            locks=ADVISE_LOCKS,
         ),
         _operation(
             syscall.op_walk,

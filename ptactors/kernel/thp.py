@@ -14,8 +14,8 @@ from ptactors.hardware.cpu import Cpu
 from ptactors.hardware.memory import HUGE_ZERO_PFN, ZERO_PFN, AllocFrame, PutFrames, frame, get_frame, head
 from ptactors.kernel.gather import FreeTables, Gather, ReadPending
 from ptactors.kernel.lock import SpinUnlock, lock_name, pte_lockptr
-from ptactors.kernel.mm import AddRss
-from ptactors.kernel.pgtable import AllocTable, FillTable, ReadPmd, WriteEntry, pmd_lock
+from ptactors.kernel.mm import AddRss, Vma
+from ptactors.kernel.pgtable import AllocTable, FillTable, ReadPmd, WriteEntry, maybe_mkwrite, pmd_lock, vm_page_prot
 from ptactors.kernel.tlbflush import flush_tlb_mm_range, flush_tlb_range
 from ptactors.model import paging
 from ptactors.model.paging import (
@@ -29,6 +29,7 @@ from ptactors.model.paging import (
     PAGE_SIZE,
     PMD_SIZE,
     PRESENT,
+    PROTNONE,
     SPECIAL,
     TABLE_FLAGS,
     USER,
@@ -123,7 +124,7 @@ async def flush_pending_range(cpu: Cpu, va: int) -> None:
         await flush_tlb_mm_range(cpu, start, start + PMD_SIZE, PAGE_SHIFT, False, "hook")
 
 
-async def do_huge_pmd_anonymous_page(cpu: Cpu, va: int, pmd_table: int, write: bool) -> None:
+async def do_huge_pmd_anonymous_page(cpu: Cpu, vma: Vma, va: int, pmd_table: int, write: bool) -> None:
     """Fault in a huge page, or the huge zero page for a read; whoever finds the pmd taken backs out and retries."""
     base = align_down(va, PMD_SIZE)
     zero = not write and cpu.config.kernel.huge_zero_page
@@ -138,8 +139,9 @@ async def do_huge_pmd_anonymous_page(cpu: Cpu, va: int, pmd_table: int, write: b
         return
     await Deposit(pmd_table, spare)
     await arch_flush_tlb_before_set_huge_page(cpu, va)
-    flags = PRESENT | USER | HUGE | ACCESSED | (0 if zero else WRITE | DIRTY)
+    flags = vm_page_prot(vma) | HUGE
     if not zero:
+        flags = maybe_mkwrite(flags | DIRTY, vma)
         await AddRss(cpu.id, cpu.mm, (("anon", HPAGE_PMD_NR),))
     await WriteEntry("set_huge_pmd", cpu.id, cpu.mm, Level.PMD, base, pmd_table, paging.make(pfn, flags), PAGE_SIZE)
     await SpinUnlock(cpu.id, lock)
@@ -151,12 +153,27 @@ async def free_spare_table(cpu: Cpu, table: int) -> None:
     await FreeTables(cpu.id, (table,), (lock_name(lock),) if lock[0] == "pte" else ())
 
 
-async def wp_huge_pmd(cpu: Cpu, va: int, pmd_table: int) -> None:
-    """A write to a read-only huge pmd: do_huge_zero_wp_pmd(), or split and let the small fault go on."""
-    if cpu.config.kernel.huge_zero_wp_thp:
+async def wp_huge_pmd(cpu: Cpu, va: int, pmd_table: int, pmd: int) -> None:
+    """do_huge_pmd_wp_page(), a write to a read-only huge pmd: a page of one's own is reused, the zero page replaced or split.
+
+    Where it is split the access is made again and the small fault follows.
+    """
+    if paging.pfn_of(pmd) != HUGE_ZERO_PFN:
+        await _reuse_huge_page(cpu, va, pmd_table, pmd)
+    elif cpu.config.kernel.huge_zero_wp_thp:
         await _replace_huge_zero(cpu, va, pmd_table)
     else:
         await split_huge_pmd(cpu, va, pmd_table)
+
+
+async def _reuse_huge_page(cpu: Cpu, va: int, pmd_table: int, orig: int) -> None:
+    """PageAnonExclusive(), as every page is without fork: make the pmd writable, which needs no flush on x86."""
+    lock = await pmd_lock(cpu, pmd_table)
+    pmd = await ReadPmd(pmd_table, va)
+    if pmd | ACCESSED | DIRTY == orig | ACCESSED | DIRTY:
+        base, new = align_down(va, PMD_SIZE), pmd | WRITE | DIRTY | ACCESSED
+        await WriteEntry("set_huge_pmd", cpu.id, cpu.mm, Level.PMD, base, pmd_table, new)
+    await SpinUnlock(cpu.id, lock)
 
 
 async def _replace_huge_zero(cpu: Cpu, va: int, pmd_table: int) -> None:
@@ -220,9 +237,10 @@ async def split_huge_pmd(cpu: Cpu, va: int, pmd_table: int) -> None:
     await flush_tlb_range(cpu, base, base + PMD_SIZE, "pmdp_invalidate")
     table = await Withdraw(pmd_table)
     if zero:
-        await FillTable(cpu.id, cpu.mm, base, table, paging.make(ZERO_PFN, PRESENT | USER | SPECIAL | ACCESSED), 0)
+        flags = old & (PRESENT | USER | PROTNONE) | SPECIAL | ACCESSED
+        await FillTable(cpu.id, cpu.mm, base, table, paging.make(ZERO_PFN, flags), 0)
     else:
         await GetPages(cpu.id, paging.pfn_of(old), HPAGE_PMD_NR - 1)
-        await FillTable(cpu.id, cpu.mm, base, table, old & ~HUGE | PRESENT, PAGE_SIZE)
+        await FillTable(cpu.id, cpu.mm, base, table, old & ~HUGE, PAGE_SIZE)
     await WriteEntry("pmd_populate", cpu.id, cpu.mm, Level.PMD, base, pmd_table, paging.make(table, TABLE_FLAGS))
     await SpinUnlock(cpu.id, lock)

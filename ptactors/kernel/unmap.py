@@ -1,8 +1,8 @@
 """munmap and the end of an mm: unhook, flush, free, in one gather.
 
-Source: mm/vma.c (vms_complete_munmap_vmas, unmap_region), mm/memory.c (free_pgtables, free_pgd_range), mm/mmap.c (exit_mmap),
-v6.10-6.14. Simplified: unlinking from anon_vma and file trees is left out; pieces of a split VMA get names of their own; the
-page tables that a scenario counts without modelling them go with the mm.
+Source: mm/vma.c (vms_gather_munmap_vmas, vms_complete_munmap_vmas, vms_clear_ptes), mm/memory.c (free_pgtables,
+free_pgd_range), mm/mmap.c (exit_mmap), v6.10-6.18. Simplified: unlinking from anon_vma and file trees is left out; the page
+tables that a scenario counts without modelling them go with the mm.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import attrs
 from ptactors.hardware.cpu import Cpu
 from ptactors.kernel.gather import Gather
 from ptactors.kernel.mm import AddPgtables, SetVmas, Vma, VmasOf, pgtables, users
-from ptactors.kernel.mmap_lock import MmapDowngrade, MmapUnlock, VmaEndWriteAll, take_mmap_lock, vma_start_write
+from ptactors.kernel.mmap_lock import MmapDowngrade, MmapUnlock, VmaEndWriteAll, take_mmap_lock
 from ptactors.kernel.pgtable import ReadPmd, ReadUpper, WriteEntry
 from ptactors.kernel.tlbflush import ReadPgd, enter_lazy_tlb
+from ptactors.kernel.vma import Tree, split_vma
 from ptactors.kernel.zap import ZapDetails, unmap_single_vma
 from ptactors.model import paging
 from ptactors.model.event import ExitMm, PgtablesBytes
@@ -34,39 +35,51 @@ from ptactors.model.step import Footprint, Step
 
 
 async def munmap(cpu: Cpu, start: int, end: int) -> int:
-    """munmap(start, end - start): always 0."""
+    """munmap(start, end - start): 0, or -EINVAL where it would cut a huge page of hugetlb."""
     await take_mmap_lock(cpu.id, cpu.mm, True)
     hit = await VmasOf(cpu.mm, start, end)
-    everything = await VmasOf(cpu.mm, 0, TASK_SIZE)
-    for vma in hit:
-        await vma_start_write(cpu.id, cpu.mm, vma.name)
-    kept = tuple(piece for vma in everything for piece in _outside(vma, start, end))
-    await SetVmas(cpu.mm, kept)
+    tree = await Tree.read(cpu)
+    error = await gather_munmap_vmas(tree, start, end)
+    if error or not hit:
+        await VmaEndWriteAll(cpu.id, cpu.mm)
+        await MmapUnlock(cpu.id, cpu.mm, True)
+        return error
+    hit = tree.inside(start, end)
+    await tree.store(tuple(vma.name for vma in hit))
     await VmaEndWriteAll(cpu.id, cpu.mm)
     await MmapDowngrade(cpu.id, cpu.mm)
-    tlb = Gather(cpu)
-    await tlb.begin()
-    for vma in hit:
-        await unmap_single_vma(tlb, vma, max(vma.start, start), min(vma.end, end), ZapDetails(drop_markers=True))
-    floor = max((v.end for v in kept if v.end <= start), default=0)
-    ceiling = min((v.start for v in kept if v.start >= end), default=TASK_SIZE)
-    if hit:
-        await free_pgd_range(tlb, max(hit[0].start, start), min(hit[-1].end, end), floor, ceiling)
-    await tlb.finish()
+    await clear_ptes(tree, hit, start, end)
     await MmapUnlock(cpu.id, cpu.mm, False)
     return 0
 
 
-def _outside(vma: Vma, start: int, end: int) -> list[Vma]:
-    """What is left of a VMA beside [start, end)."""
-    if vma.end <= start or end <= vma.start:
-        return [vma]
-    pieces = []
-    if vma.start < start:
-        pieces.append(vma._replace(end=start))
-    if end < vma.end:
-        pieces.append(vma._replace(start=end, name=f"{vma.name}.{end:x}" if pieces else vma.name))
-    return pieces
+async def gather_munmap_vmas(tree: Tree, start: int, end: int) -> int:
+    """vms_gather_munmap_vmas(): split the VMAs at the ends of the range, whose objects keep what goes, and write-lock them.
+
+    0, or the error of a split.
+    """
+    for at, new_below in ((start, True), (end, False)):
+        for vma in tree.inside(start, end):
+            if vma.start < at < vma.end:
+                error = await split_vma(tree, vma, at, new_below=new_below)
+                if error:
+                    return error
+    for vma in tree.inside(start, end):
+        await tree.write_lock(vma)
+    return 0
+
+
+async def clear_ptes(tree: Tree, gone: tuple[Vma, ...], start: int, end: int) -> None:
+    """vms_clear_ptes(): zap the VMAs that go and free the tables that nobody beside them uses, in one gather."""
+    tlb = Gather(tree.cpu)
+    await tlb.begin()
+    for vma in gone:
+        await unmap_single_vma(tlb, vma, vma.start, vma.end, ZapDetails(drop_markers=True))
+    before, after = tree.neighbours(start, end)
+    floor = before.end if before is not None else 0
+    ceiling = after.start if after is not None else TASK_SIZE
+    await free_pgd_range(tlb, gone[0].start, gone[-1].end, floor, ceiling)
+    await tlb.finish()
 
 
 async def free_pgd_range(tlb: Gather, start: int, end: int, floor: int, ceiling: int) -> None:

@@ -1,10 +1,11 @@
-"""Zapping: madvise(MADV_DONTNEED) down to the entries of one PTE page.
+"""Zapping: from a part of one VMA down to the entries of one PTE page.
 
-Source: mm/madvise.c (madvise_dontneed_free, madvise_dontneed_single_vma), mm/memory.c (zap_page_range_single, zap_pmd_range,
-zap_pte_range, do_zap_pte_range), v6.10-6.14. The order of clearing, accounting, flushing, unlocking and freeing is the
+Source: mm/memory.c (zap_page_range_single, zap_page_range_single_batched, unmap_page_range, zap_pmd_range, zap_pte_range,
+do_zap_pte_range), v6.1-6.18. The order of clearing, accounting, flushing, unlocking and freeing is the
 kernel's; each is a step of its own. Simplified: no mmu notifiers, no batching over large folios, no PFN mappings; a scan of a
 table under its lock is one step, and entries that are none cost none; Linux offers to reschedule after a pmd that is none
-too, here only after one that was zapped.
+too, here only after one that was zapped. Up to v6.4 a break came back to the same table without a look at the pmd, which was
+then as safe as one with: nobody took a table away under mmap_lock held for reading.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from ptactors.hardware.cpu import Cpu
 from ptactors.hardware.memory import ZERO_PFN, frame, head, mark_dirty
 from ptactors.kernel.gather import Gather
 from ptactors.kernel.lock import SpinUnlock
-from ptactors.kernel.mm import AddRss, Vma, VmasOf
-from ptactors.kernel.mmap_lock import MmapUnlock, take_mmap_lock
+from ptactors.kernel.mm import AddRss, Vma
 from ptactors.kernel.pgtable import (
     Mapped,
     ReadPmd,
@@ -42,19 +42,17 @@ from ptactors.model.paging import (
     PAGE_SHIFT,
     PAGE_SIZE,
     PMD_SIZE,
-    PRESENT,
     SPECIAL,
     SWAP,
     UFFD_WP,
     Level,
     addr_end,
     align_down,
+    is_present,
     is_trans_huge,
 )
 from ptactors.model.state import State
 from ptactors.model.step import AnyOf, Footprint, Step
-
-EINVAL, ENOMEM = 22, 12
 
 
 @attrs.frozen
@@ -120,33 +118,20 @@ class ZapDetails(NamedTuple):
     """Clear markers and guards too, because the VMA goes (ZAP_FLAG_DROP_MARKER)."""
 
 
-async def madvise_dontneed(cpu: Cpu, start: int, end: int) -> int:
-    """madvise(start, end - start, MADV_DONTNEED): 0, -EINVAL for a locked VMA, -ENOMEM if the range has holes."""
-    await take_mmap_lock(cpu.id, cpu.mm, False)
-    result, at = 0, start
-    for vma in await VmasOf(cpu.mm, start, end):
-        if vma.start > at:
-            result = -ENOMEM
-        if vma.locked:
-            result = -EINVAL
-            break
-        await zap_page_range_single(cpu, vma, max(vma.start, start), min(vma.end, end))
-        at = vma.end
-    if result == 0 and at < end:
-        result = -ENOMEM
-    await MmapUnlock(cpu.id, cpu.mm, False)
-    return result
-
-
 async def zap_page_range_single(cpu: Cpu, vma: Vma, start: int, end: int) -> None:
-    """One gather around the zap of a part of one VMA; the cover letter's reclaim walk stands between zap and flush."""
-    reclaim = cpu.config.kernel.pt_reclaim
+    """One gather around the zap of a part of one VMA."""
     tlb = Gather(cpu)
     await tlb.begin()
+    await zap_page_range_single_batched(tlb, vma, start, end)
+    await tlb.finish()
+
+
+async def zap_page_range_single_batched(tlb: Gather, vma: Vma, start: int, end: int) -> None:
+    """MADV_DONTNEED's zap into a gather of the caller; the cover letter's reclaim walk stands between zap and flush."""
+    reclaim = tlb.cpu.config.kernel.pt_reclaim
     await unmap_single_vma(tlb, vma, start, end, ZapDetails(reclaim_pt=reclaim is PtReclaim.MERGED))
     if reclaim is PtReclaim.RFC:
         await try_to_reclaim_pgtables(tlb, vma, start, end)
-    await tlb.finish()
 
 
 async def unmap_single_vma(tlb: Gather, vma: Vma, start: int, end: int, details: ZapDetails) -> None:
@@ -291,7 +276,7 @@ async def _zap_entry(tlb: Gather, vma: Vma, table: int, va: int, pte: int, zap: 
     """do_zap_pte_range() for one entry; true if the gather is full and the loop must stop."""
     cpu = tlb.cpu
     file = not vma.anon
-    if not pte & PRESENT:
+    if not is_present(pte):
         if (pte & GUARD or (pte & MARKER and file)) and not zap.details.drop_markers:
             zap.any_skipped = True
             return False
@@ -313,7 +298,8 @@ async def _zap_entry(tlb: Gather, vma: Vma, table: int, va: int, pte: int, zap: 
     if kind == "file" and old & DIRTY:
         await MarkDirty(cpu.id, pfn)
         if cpu.config.kernel.flush_dirty_file_under_ptl:
-            zap.force_flush = tlb.delayed_rmap = True
+            zap.force_flush = True
+            tlb.delayed_rmap = cpu.config.kernel.delayed_rmap
     return await tlb.queue_page(pfn)
 
 

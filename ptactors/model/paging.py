@@ -33,6 +33,11 @@ USER = 1 << 2
 ACCESSED = 1 << 5
 DIRTY = 1 << 6
 HUGE = 1 << 7
+PROTNONE = 1 << 8
+"""_PAGE_PROTNONE, the global bit of an entry that is not present: software's entry stays, the hardware sees none.
+
+Simplified: the frame's number is not inverted (Linux does so against L1TF).
+"""
 SPECIAL = 1 << 9
 """Software bit: no struct page behind it (zero page)."""
 UFFD_WP = 1 << 10
@@ -83,6 +88,11 @@ def addr_end(va: int, end: int, level: int) -> int:
 def is_table(entry: int) -> bool:
     """A present entry of an upper level that points to a table (pmd_present and not pmd_leaf)."""
     return bool(entry & PRESENT) and not entry & HUGE
+
+
+def is_present(entry: int) -> bool:
+    """pte_present() and pmd_present(): present to the hardware, or inaccessible by PROT_NONE with its page still mapped."""
+    return bool(entry & (PRESENT | PROTNONE))
 
 
 def is_trans_huge(entry: int) -> bool:

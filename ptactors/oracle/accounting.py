@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ptactors.model.event import ExitMm, FrameAlloc, FrameFree, GatherTable, PgtablesBytes, ProgramsDone, Rss, RunEnd
-from ptactors.model.paging import HPAGE_PMD_NR, HUGE, PAGE_SIZE, PRESENT, pfn_of
+from ptactors.model.paging import HPAGE_PMD_NR, HUGE, PAGE_SIZE, is_present, pfn_of
 from ptactors.model.state import Listener
 from ptactors.oracle.base import Oracle, Rule
 from ptactors.oracle.memory import TABLE_KINDS
@@ -146,11 +146,11 @@ class CounterMismatch(Oracle):
         count = 0
         ours = {table for table, (_, owner) in memory.links.items() if owner == mm}
         for place, value in memory.entries.items():
-            if value & PRESENT and place >> 9 in ours:
+            if is_present(value) and place >> 9 in ours:
                 frame = memory.frame(pfn_of(value))
                 count += frame is not None and frame.kind == "anon"
         for value in memory.pmds.get(mm, {}).values():
-            if value & PRESENT and value & HUGE:
+            if is_present(value) and value & HUGE:
                 frame = memory.frame(pfn_of(value))
                 count += HPAGE_PMD_NR if frame is not None and frame.kind == "anon" else 0
         return count

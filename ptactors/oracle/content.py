@@ -6,7 +6,7 @@ from itertools import chain
 from typing import ClassVar
 
 from ptactors.model.event import EntryWrite, FolioDirty, FrameFree, GatherEnd, GupPin, MemRead, MemWrite, RunEnd, TableRead
-from ptactors.model.paging import DIRTY, PRESENT, pfn_of
+from ptactors.model.paging import DIRTY, PRESENT, is_present, pfn_of
 from ptactors.model.state import Listener
 from ptactors.oracle.base import Oracle, Rule
 from ptactors.oracle.pages import DISCARDED, OVERWRITTEN, UNKNOWN
@@ -196,7 +196,7 @@ class LostDirty(Oracle):
             self._look(step, actor, list(self._written))
 
     def _change(self, step: int, actor: int, event: EntryWrite) -> None:
-        if self._written and event.old & PRESENT:
+        if self._written and is_present(event.old):
             frame = self.mirror.memory.frame(pfn_of(event.old))
             if frame is not None and frame.pfn in self._written:
                 self._suspects[frame.pfn] = None
@@ -230,7 +230,7 @@ class LostDirty(Oracle):
         memory = self.mirror.memory
         values = chain(memory.entries.values(), *(pmds.values() for pmds in memory.pmds.values()))
         for value in values:
-            if value & PRESENT and value & DIRTY:
+            if is_present(value) and value & DIRTY:
                 frame = memory.frame(pfn_of(value))
                 if frame is not None and frame.pfn == pfn:
                     return True

@@ -17,7 +17,7 @@ from ptactors.oracle.base import Oracle, Rule
 
 ORDER = {"mmap": 0, "vma": 1, "page_table": 2, "pmd": 3, "pte": 4}
 """Classes of locks from outer to inner."""
-LOCK_FREE_CALLS = ("munmap", "exit")
+LOCK_FREE_CALLS = ("munmap", "mmap", "exit")
 """System calls whose free_pgtables() writes entries with no lock: nobody can reach those tables any more."""
 
 

@@ -6,8 +6,20 @@ tables costs what its live entries cost.
 
 from __future__ import annotations
 
-from ptactors.model.event import EntryWrite, FrameAlloc, FrameFree, GatherTable, HardwareBits
-from ptactors.model.paging import HPAGE_PMD_NR, HPAGE_PMD_ORDER, HUGE, PAGE_SHIFT, PMD_SHIFT, PRESENT, Level, is_table, pfn_of
+from ptactors.model.event import EntryWrite, FrameAlloc, FrameFree, GatherTable, HardwareBits, TableDeposit
+from ptactors.model.paging import (
+    HPAGE_PMD_NR,
+    HPAGE_PMD_ORDER,
+    HUGE,
+    PAGE_SHIFT,
+    PMD_SHIFT,
+    PRESENT,
+    PROTNONE,
+    Level,
+    is_present,
+    is_table,
+    pfn_of,
+)
 
 TABLE_KINDS = ("pte", "pmd", "pud")
 """Kinds of frames that count in pgtables_bytes."""
@@ -60,6 +72,8 @@ class Memory:
         """mm -> (va >> 21) -> value of the PMD entry, if not zero."""
         self.links: dict[int, tuple[int, str]] = {}
         """Table -> (place of the entry that points to it, mm)."""
+        self.protnone = False
+        """Whether any entry was ever made inaccessible (PROT_NONE)."""
 
     def frame(self, pfn: int) -> Frame | None:
         """The frame that page ``pfn`` belongs to (of a huge page: its head), or None where nothing is known."""
@@ -97,8 +111,14 @@ class Memory:
                 found.queued = step
             found.queues += 1
 
+    def deposit(self, step: int, actor: int, event: TableDeposit) -> None:
+        """A table that was unlinked is a huge page's spare now: whoever fills it next may do so before it is linked."""
+        self._note_link(event.table, -1, -1)
+
     def write(self, step: int, event: EntryWrite) -> None:
         """Software writes an entry."""
+        if event.new & PROTNONE and not event.new & PRESENT:
+            self.protnone = True
         if event.level == Level.PTE:
             self._write_pte(event.table, event.slot, event.new)
             return
@@ -155,12 +175,12 @@ class Memory:
         return pfn_of(pmd) if is_table(pmd) else -1
 
     def maps(self, mm: str, va: int, pfn: int) -> int:
-        """The value of the present entry by which ``va`` maps frame ``pfn`` now, or 0."""
+        """The value of the entry by which ``va`` maps frame ``pfn`` now, inaccessible ones included, or 0."""
         pmd = self.pmds.get(mm, _NO_PMDS).get(va >> PMD_SHIFT, 0)
-        if not pmd & PRESENT:
+        if not is_present(pmd):
             return 0
         slot = (va >> PAGE_SHIFT) & 511
         if pmd & HUGE:
             return pmd if pfn_of(pmd) + slot == pfn else 0
         value = self.entries.get(pfn_of(pmd) << 9 | slot, 0)
-        return value if value & PRESENT and pfn_of(value) == pfn else 0
+        return value if is_present(value) and pfn_of(value) == pfn else 0

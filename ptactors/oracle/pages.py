@@ -3,7 +3,7 @@
 Every store carries a token of its own (stores of one operation in a loop share theirs), so the question "may this read return
 that token" has an answer that needs no page tables:
 
-- A store that no discard (MADV_DONTNEED, munmap) overlaps settles the page: a later read returns it, or a later store.
+- A store that no discard (MADV_DONTNEED, munmap, mmap over it) overlaps settles the page: a later read returns it or a later one.
 - While a discard is under way, a read may return zero or any store that no earlier, completed discard has ended; a store made
   meanwhile may vanish (it may have gone through a translation that the discard was about to flush) or stay.
 - Once a discard has returned 0, nothing stored before it began may be read again. One that failed has promised nothing.
@@ -22,6 +22,12 @@ PAST = 32
 """How many outlived stores of a page are remembered, to say what kind of wrong a read is."""
 HARMLESS = ("WILLNEED", "HUGEPAGE", "NOHUGEPAGE", "POPULATE_READ", "POPULATE_WRITE", "COLLAPSE", "NORMAL", "GUARD_REMOVE")
 """Advice that does not change content."""
+
+
+ADVISING = ("madvise", "process_madvise")
+"""System calls that take an advice; the second one returns how many bytes it has advised."""
+UNMAPPING = ("munmap", "mmap")
+"""System calls after which nothing is there of what was: mmap at a fixed address replaces it."""
 
 
 class Store:
@@ -68,7 +74,7 @@ class Discard:
     def __init__(self, begin: int, call: SyscallEnter) -> None:
         self.begin = begin
         self.call = call
-        self.firm = call.call == "munmap" or call.arg in ("DONTNEED", "DONTNEED_LOCKED")
+        self.firm = call.call in UNMAPPING or call.arg in ("DONTNEED", "DONTNEED_LOCKED")
         """Whether its success promises that the content is gone (MADV_FREE does not)."""
 
 
@@ -125,7 +131,7 @@ class Pages:
 
     def begin(self, step: int, event: SyscallEnter) -> None:
         """A system call begins."""
-        if event.call == "munmap" or (event.call == "madvise" and event.arg not in HARMLESS):
+        if event.call in UNMAPPING or (event.call in ADVISING and event.arg not in HARMLESS):
             self._active[event.cpu, event.label] = Discard(step, event)
 
     def end(self, event: SyscallExit) -> None:
@@ -133,7 +139,9 @@ class Pages:
         discard = self._active.pop((event.cpu, event.label), None)
         if discard is None:
             return
-        firm, call = discard.firm and event.ret == 0, discard.call
+        call = discard.call
+        done = event.ret == (call.end - call.start if call.call == "process_madvise" else 0)
+        firm = discard.firm and done
         for key in self._touched_blocks(call):
             block = self._blocks[key]
             for number in [n for n in block if call.start >> PAGE_SHIFT <= n < (call.end - 1 >> PAGE_SHIFT) + 1]:

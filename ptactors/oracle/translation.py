@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from ptactors.model.event import Cr3Write, MachineCheck, MemRead, MemWrite, TlbFill
 from ptactors.model.hazard import Severity
-from ptactors.model.paging import PAGE_SIZE, WRITE
+from ptactors.model.paging import PAGE_SIZE, PRESENT, WRITE
 from ptactors.model.state import Listener
 from ptactors.oracle.base import History, Oracle, Rule
 from ptactors.oracle.caches import Held
@@ -204,26 +204,37 @@ class StaleTlbToFreedPage(Oracle):
 
 
 class PermissionBypass(Oracle):
-    """A program writes where the kernel allows only reading.
+    """A program writes where the kernel allows only reading, or reads where it allows nothing.
 
-    To the zero page; or through a writable translation that outlived the write-protection of its entry although every flush that
-    was owed to the mm is done.
+    It writes to the zero page; or it uses a translation that outlived the protection of its entry (write protection, PROT_NONE)
+    although every flush that was owed to the mm is done.
     """
 
     name = "permission_bypass"
     source = "mm/mprotect.c, change_pte_range(); mm/memory.c, wp_page_copy(); Intel SDM volume 3, 4.10.4.4"
-    kinds = (MemWrite,)
+    kinds = (MemWrite, MemRead)
     rule = Rule(
-        meaning="A store went to memory that the process may only read, because a CPU remembered an older, wider"
-        " permission. The"
+        meaning="An access went to memory that the process may only read, or not even that, because a CPU remembered an"
+        " older, wider permission. The"
         " shared page of zeros is the worst place for it: every process reads it.",
         kernel="do_wp_page(), change_pte_range(), do_anonymous_page() with the zero page; flush_tlb_fix_spurious_fault().",
         avoided="Narrowing an entry is always followed by a flush before the kernel relies on it.",
-        knob="none alone, as no modelled operation narrows an entry in place; pending_flush=false removes what guards against it",
+        knob="pending_flush=false with mprotect",
         scenario="dontneed-refault",
     )
 
-    def see(self, step: int, actor: int, event: MemWrite) -> None:
+    def listeners(self) -> dict[type, Listener]:
+        """Stores, and loads."""
+        return {MemWrite: self._store, MemRead: self._load}
+
+    def _load(self, step: int, actor: int, event: MemRead) -> None:
+        """A load: only what is inaccessible forbids it."""
+        if self.mirror.memory.protnone:
+            value = self.mirror.memory.maps(event.mm, event.va, event.pfn)
+            if value and not value & PRESENT:
+                self._judge(step, actor, event, "reads")
+
+    def _store(self, step: int, actor: int, event: MemWrite) -> None:
         """A store: do software's tables allow it?"""
         if event.cpu < 0:
             return
@@ -235,13 +246,18 @@ class PermissionBypass(Oracle):
                 self.report(step, actor, f"cpu{event.cpu} writes {at} into the zero page", tuple(lines), "zero page")
             return
         value = memory.maps(event.mm, event.va, event.pfn)
-        if not value or value & WRITE:
-            return
+        if value and not value & WRITE:
+            self._judge(step, actor, event, "writes")
+
+    def _judge(self, step: int, actor: int, event: MemRead | MemWrite, verb: str) -> None:
+        """Its entry forbids it: is nobody about to flush the translation?"""
+        memory = self.mirror.memory
         if self.mirror.settled(event.mm, memory.table_for(event.mm, event.va)) and self.first():
             lines = [_filled(self.mirror, held) for held in self.mirror.caches.held(event.cpu, event.va)]
             lines += self.mirror.writes(event.mm, event.va)
-            what = f"cpu{event.cpu} writes {self.mirror.at(event.mm, event.va)}, which its entry no longer allows;"
-            self.report(step, actor, f"{what} no flush is owed", tuple(lines), "write-protected page")
+            what = f"cpu{event.cpu} {verb} {self.mirror.at(event.mm, event.va)}, which its entry no longer allows;"
+            role = "write-protected page" if verb == "writes" else "inaccessible page"
+            self.report(step, actor, f"{what} no flush is owed", tuple(lines), role)
 
 
 class Crash(Oracle):

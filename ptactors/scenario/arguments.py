@@ -119,6 +119,8 @@ class Matcher:
                 return self._range(node)
             case Kind.ADVICE:
                 return _choice(node, declared.ADVICES, "advice")
+            case Kind.PROT:
+                return _choice(node, declared.PROTECTIONS, "protection")
             case Kind.VALUE:
                 return _content(node, scope)
             case Kind.REGISTER:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from ptactors.config import HARDWARE_PRESETS, KERNEL_KNOBS, MACHINE_KNOBS, PRESETS
+from ptactors.kernel.operation import PROTECTIONS
 from ptactors.scenario.shape import Content, Either, Flag, Form, Integer, Knob, ListOf, TableOf, Text
 
 
@@ -25,7 +26,7 @@ PSEUDO_KNOBS: dict[str, Form] = {
 }
 """What a matrix and ``when`` may name beside knobs."""
 AXES: dict[str, Form] = {**PSEUDO_KNOBS, **{name: Knob(name) for name in (*KERNEL_KNOBS, *MACHINE_KNOBS)}}
-"""Everything that may be an axis of the matrix, in the order of config.py."""
+"""Everything that may be an axis of the matrix, in the order of the config."""
 
 KINDS = ("anon", "anon-shared", "file-private", "file-shared", "memfd", "hugetlb")
 HUGE = ("none", "hugepage", "nohugepage")
@@ -64,7 +65,9 @@ VMA = (
     Key("size", SIZE, "bytes, or text with K, M or G", required=True),
     Key("process", Text(what="a process"), "whose it is; the first process"),
     Key("kind", Text(KINDS, "kind"), "anon"),
-    Key("writable", Flag(), "true"),
+    Key("mapped", Flag(), "false: only a name for addresses, which programs map themselves; true"),
+    Key("writable", Flag(), "false is prot = 'ro'; true"),
+    Key("prot", Text(PROTECTIONS, "protection"), "rw"),
     Key("huge", Text(HUGE, "huge advice"), "VM_HUGEPAGE or VM_NOHUGEPAGE; none"),
     Key("uffd_wp", Flag(), "registered with userfaultfd for write protection; false"),
     Key("locked", Flag(), "VM_LOCKED; false"),

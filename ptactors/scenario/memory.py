@@ -111,11 +111,33 @@ def _vma(reader: Reader, path: Path, values: dict[str, Any], scope: Scope) -> Vm
     contents = _ContentReader(reader, path, scope, values.get("kind", "anon"))
     contents.read(values)
     area = contents.area
-    plain = {key: values[key] for key in ("kind", "writable", "huge", "uffd_wp", "locked", "anon_prepared") if key in values}
+    if values.get("mapped") is False:
+        _check_unmapped(reader, path, values)
+        return Vma(name=area.name, process=area.process, at=area.at, size=area.size, mapped=False)
+    plain: dict[str, Any] = {
+        key: values[key] for key in ("kind", "writable", "huge", "uffd_wp", "locked", "anon_prepared") if key in values
+    }
+    plain |= _protection(reader, path, values)
     return Vma(
         name=area.name, process=area.process, at=area.at, size=area.size, **plain, populate=tuple(contents.populate),
         huge_pages=tuple(contents.huge_pages), tables=tuple(dict.fromkeys(contents.tables)), entries=tuple(contents.entries),
     )  # fmt: skip
+
+
+def _protection(reader: Reader, path: Path, values: dict[str, Any]) -> dict[str, bool]:
+    """What ``prot`` says; ``writable`` is an older word for a part of it."""
+    if "prot" not in values:
+        return {}
+    if "writable" in values:
+        reader.complain_key((*path, "writable"), "prot says already what the program may do", "leave writable out")
+    return {"readable": values["prot"] != "none", "writable": values["prot"] == "rw"}
+
+
+def _check_unmapped(reader: Reader, path: Path, values: dict[str, Any]) -> None:
+    """Nothing but its place can be said of a range in which nothing is mapped."""
+    for key in values:
+        if key not in ("mapped", "at", "size", "process"):
+            reader.complain_key((*path, key), f"{path[1]} is not mapped before the run, so it has no {key}", "leave mapped out")
 
 
 class _ContentReader:
@@ -226,7 +248,7 @@ def read_address(reader: Reader, path: Path, text: str, scope: Scope, processes:
 def is_mapped(vmas: tuple[Vma, ...], process: str, va: int) -> bool:
     """Whether a translation of ``va`` exists before the run."""
     for vma in vmas:
-        if vma.process == process and vma.at <= va < vma.end:
+        if vma.process == process and vma.readable and vma.at <= va < vma.end:
             page = align_down(va, PAGE_SIZE)
             return (
                 any(fill.start <= va < fill.end for fill in vma.populate)

@@ -69,6 +69,10 @@ class Vma:
     """One of keys.KINDS."""
     writable: bool = True
     """VM_WRITE."""
+    readable: bool = True
+    """VM_READ."""
+    mapped: bool = True
+    """False: addresses with a name, where nothing is mapped before a program does it."""
     huge: str = "none"
     """none, hugepage (VM_HUGEPAGE) or nohugepage (VM_NOHUGEPAGE)."""
     uffd_wp: bool = False

@@ -62,7 +62,13 @@ class OpCall:
         return [argument for parameter, argument in pairs if parameter.kind is kind]
 
     def __str__(self) -> str:
-        return " ".join([f"{self.label}:", self.operation, *(repr(a) if isinstance(a, str) else str(a) for a in self.arguments)])
+        """For digests. A result that is not asked for leaves no trace: programs keep their digests of before there were any."""
+        given = [
+            argument
+            for parameter, argument in zip(self.declared().parameters, self.arguments, strict=True)
+            if parameter.name != "result" or argument
+        ]
+        return " ".join([f"{self.label}:", self.operation, *(repr(a) if isinstance(a, str) else str(a) for a in given)])
 
 
 @attrs.frozen(kw_only=True)

@@ -202,7 +202,7 @@ def knob_value(name: str, value: object) -> Any:
 
 @attrs.frozen
 class Knob:
-    """A value of one knob of config.py."""
+    """A value of one knob of the config."""
 
     name: str
 

@@ -26,6 +26,7 @@ from ptactors.model.paging import (
     PAGE_SIZE,
     PMD_SIZE,
     PRESENT,
+    PROTNONE,
     SHIFT,
     SPECIAL,
     SWAP,
@@ -55,20 +56,31 @@ def prepare(state: State, scenario: Scenario, threads: dict[str, int]) -> None:
         if state.config.machine.other_tables_kb:
             mms.add_pgtables(state, BOOT, process, state.config.machine.other_tables_kb << 10)
         mine = sorted((v for v in scenario.vmas if v.process == process), key=lambda v: v.at)
-        state.write(mms.vmas(process), tuple(_vma(v) for v in mine))
+        state.write(mms.vmas(process), tuple(_vma(v) for v in mine if v.mapped))
         for vma in mine:
-            _fill(state, vma)
+            state.emit(VmaInit(BOOT, vma.process, vma.name, vma.at, vma.end, vma.kind))
+            if vma.mapped:
+                _fill(state, vma)
+        state.write(mms.areas(process), tuple((v.name, v.at, v.end) for v in mine))
     for cpu in scenario.cpus[: state.config.machine.cpus]:
         _cpu(state, cpu)
 
 
 def _vma(vma: Vma) -> mms.Vma:
-    return mms.Vma(vma.name, vma.at, vma.end, vma.kind, vma.writable, vma.huge, vma.uffd_wp, vma.locked)
+    private = vma.kind in ("anon", "file-private")
+    flags = (vma.writable, vma.huge, vma.uffd_wp, vma.locked, vma.readable, vma.writable and private)
+    return mms.Vma(vma.name, vma.at, vma.end, vma.kind, *flags)
+
+
+def _mapped(vma: Vma) -> int:
+    """The bits of an entry of the VMA: PROT_NONE hides it from the hardware."""
+    return MAPPED if vma.readable else PROTNONE | ACCESSED
 
 
 def _fill(state: State, vma: Vma) -> None:
-    state.emit(VmaInit(BOOT, vma.process, vma.name, vma.at, vma.end, vma.kind))
-    state.write(mms.anon_vma(vma.name), vma.anon_prepared)
+    state.write(mms.vma_count(vma.name), 1)
+    if vma.anon_prepared:
+        mms.PrepareAnonVma(vma.name, vma.process).apply(state)
     for va in vma.tables:
         _pte_table(state, vma.process, va)
     for fill in vma.populate:
@@ -118,7 +130,7 @@ def _page(state: State, vma: Vma, va: int, kind: str, value: int | str, extra: i
         state.emit(FrameRef(BOOT, pfn, was.gen, 2, "page cache"))
     writable = WRITE if vma.writable and (kind == "anon" or vma.kind != "file-private") else 0
     mms.add_rss(state, BOOT, vma.process, kind, 1)
-    _set_pte(state, vma.process, va, paging.make(pfn, MAPPED | writable | extra))
+    _set_pte(state, vma.process, va, paging.make(pfn, _mapped(vma) | writable | extra))
     _store(state, vma.process, va, pfn, state.read(frame(pfn)).gen, PAGE_SIZE, value)
 
 
@@ -130,7 +142,7 @@ def _huge_page(state: State, vma: Vma, va: int, value: int | str) -> None:
     if not hugetlb:
         Deposit(pmd_table, AllocTable(BOOT, mm, Level.PTE).apply(state)).apply(state)
         mms.add_rss(state, BOOT, mm, "anon", HPAGE_PMD_NR)
-    flags = MAPPED | HUGE | DIRTY | (WRITE if vma.writable else 0)
+    flags = _mapped(vma) | HUGE | DIRTY | (WRITE if vma.writable else 0)
     WriteEntry("set_huge_pmd", BOOT, mm, Level.PMD, va, pmd_table, paging.make(pfn, flags), 0 if hugetlb else PAGE_SIZE).apply(
         state
     )
@@ -146,7 +158,7 @@ def _entry(state: State, vma: Vma, given: Entry) -> None:
     elif given.kind == "cow":
         _page(state, vma, given.va, "anon", given.value, DIRTY | WRITE)
     elif given.kind == "zero":
-        _set_pte(state, mm, given.va, paging.make(ZERO_PFN, MAPPED | SPECIAL))
+        _set_pte(state, mm, given.va, paging.make(ZERO_PFN, _mapped(vma) | SPECIAL))
     elif given.kind == "swap":
         mms.add_rss(state, BOOT, mm, "swap", 1)
         _set_pte(state, mm, given.va, SWAP)

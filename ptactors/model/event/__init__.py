@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from ptactors.model.event.kernel import (
     CallRcu,
+    CollapseCopy,
     EntryWrite,
+    FaultIn,
     GatherBegin,
     GatherEnd,
     GatherPage,
@@ -33,6 +35,7 @@ from ptactors.model.event.kernel import (
     RcuUnlock,
     Rss,
     SwitchMm,
+    TableDeposit,
     TableMap,
     TableRead,
     TableUnmap,
@@ -81,7 +84,7 @@ from ptactors.model.event.run import (
 )
 
 ENTRY_NAMES = (
-    "pte_set", "pte_clear", "pmd_install", "pmd_clear", "set_huge_pmd", "pmd_invalidate", "pmd_populate",
+    "pte_set", "pte_clear", "pmd_install", "pmd_clear", "set_huge_pmd", "pmd_invalidate", "pmd_populate", "pmd_collapse",
     "pud_install", "pud_clear", "p4d_install", "p4d_clear",
 )  # fmt: skip
 
@@ -126,6 +129,9 @@ EVENTS: dict[type, str] = {
     TableUnmap: "table_unmap",
     TableRead: "table_read",
     GupPin: "gup_pin",
+    FaultIn: "fault_in",
+    CollapseCopy: "collapse_copy",
+    TableDeposit: "table_deposit",
     LockInit: "lock_init",
     LockFree: "lock_free",
     LockAcquire: "lock_acquire",
@@ -173,11 +179,13 @@ __all__ = [
     "ENTRY_NAMES",
     "EVENTS",
     "CallRcu",
+    "CollapseCopy",
     "Cr3Write",
     "CsdEnter",
     "CsdExit",
     "EntryWrite",
     "ExitMm",
+    "FaultIn",
     "FolioDirty",
     "FrameAlloc",
     "FrameFree",
@@ -225,6 +233,7 @@ __all__ = [
     "SwitchMm",
     "SyscallEnter",
     "SyscallExit",
+    "TableDeposit",
     "TableMap",
     "TableRead",
     "TableUnmap",

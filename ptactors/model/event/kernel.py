@@ -9,7 +9,7 @@ class EntryWrite(NamedTuple):
     """Software writes an entry of a table.
 
     ``what`` is the record's name: pte_set, pte_clear, pmd_install, pmd_clear, set_huge_pmd, pmd_invalidate, pmd_populate,
-    pud_install, pud_clear, p4d_install, p4d_clear.
+    pmd_collapse (a collapse takes the table away), pud_install, pud_clear, p4d_install, p4d_clear.
     """
 
     what: str
@@ -61,6 +61,35 @@ class GupPin(NamedTuple):
     va: int
     pfn: int
     gen: int
+
+
+class FaultIn(NamedTuple):
+    """A fault that the kernel made on behalf of the task (GUP, without an exception) is complete; it counts as a minor one."""
+
+    cpu: int
+    mm: str
+    address: int
+    write: bool
+
+
+class CollapseCopy(NamedTuple):
+    """A collapse has copied the small pages of 2 MiB into a huge page: ``copied`` of them, the others are zero."""
+
+    cpu: int
+    mm: str
+    va: int
+    table: int
+    pfn: int
+    copied: int
+
+
+class TableDeposit(NamedTuple):
+    """A PTE page that a collapse has emptied becomes the deposit of the huge pmd that takes its place."""
+
+    cpu: int
+    mm: str
+    va: int
+    table: int
 
 
 class LockInit(NamedTuple):
