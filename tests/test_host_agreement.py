@@ -8,8 +8,10 @@ import pytest
 from ptactors.cli.main import invoke
 from ptactors.errors import UsageError
 from ptactors.host import compare as comparing
+from ptactors.host import selection
 from ptactors.host.compare import KNOWN, Known, compare, differences, preset_of
-from ptactors.host.program import needs, translate
+from ptactors.host.probe import Host
+from ptactors.host.program import access_count, needs, split, translate
 from ptactors.host.recordings import dump, load, load_shipped, shipped
 from ptactors.host.scenarios import Unmappable, steps_of
 from ptactors.host.sequence import VmaSeen
@@ -45,8 +47,15 @@ def test_what_is_shipped():
     assert {preset_of(r.kernel) for name, r in RECORDED if name == "linux-6.1"} == {"v6.1"}
 
 
-@pytest.mark.parametrize(("file", "recording"), COMPARED, ids=[f"{file}-{r.name}" for file, r in COMPARED])
-def test_agrees(file, recording):
+def case(file, recording):
+    """The longest are left to full runs."""
+    accesses = sum(access_count(split(step)[1]) for step in recording.steps)
+    marks = [pytest.mark.full] if accesses > 2048 else []
+    return pytest.param(recording, id=f"{file}-{recording.name}", marks=marks)
+
+
+@pytest.mark.parametrize("recording", [case(*each) for each in COMPARED])
+def test_agrees(recording):
     found = compare(recording, preset_of(recording.kernel))
     assert not found.skipped
     assert found.operations == len(recording.steps)
@@ -211,6 +220,53 @@ def test_a_sequential_scenario_is_a_sequence():
     )
 
 
+RICH = """
+[machine]
+thp = "always"
+[vma.A]
+at = 0x7f0000200000
+size = "4M"
+writable = false
+populate = { "A+0x200000" = 7 }
+tables = ["A+0x1000", "A+0x201000"]
+[vma.B]
+at = 0x7f0000800000
+size = "2M"
+huge = "nohugepage"
+huge_pages = { "B" = "old" }
+[vma.C]
+at = 0x7f0001000000
+size = "2M"
+mapped = false
+[cpu.0]
+tlb = ["B"]
+do = '''
+    mmap C ro
+    mprotect B 0x1000 none -> r0
+    process_madvise A DONTNEED
+'''
+"""
+
+
+def test_what_is_there_at_the_start_is_made_by_operations():
+    assert steps_of(loads(HEAD + RICH)) == (
+        ("map", 2 * M, 4 * M),
+        ("w", 4 * M, 4096, 4096, 7),
+        ("w", 2 * M),
+        ("adv", 2 * M, 4096, "DONTNEED"),
+        ("adv", 2 * M, 4 * M, "HUGEPAGE"),
+        ("prot", 2 * M, 4 * M, "ro"),
+        ("map", 8 * M, 2 * M),
+        ("w", 8 * M, 2 * M, 4096, 128),
+        ("adv", 8 * M, 2 * M, "COLLAPSE"),
+        ("adv", 8 * M, 2 * M, "NOHUGEPAGE"),
+        ("r", 8 * M),
+        ("map", 16 * M, 2 * M, "anon", "ro"),
+        ("prot", 8 * M, 4096, "none"),
+        ("padv", 2 * M, 4 * M, "DONTNEED"),
+    )
+
+
 ONE = "[cpu.0]\ndo = '''\n{}\n'''\n"
 
 
@@ -254,10 +310,42 @@ def test_the_command_tells_a_difference(tmp_path, capsys):
     ]
 
 
+def test_a_preset_chooses_the_recordings_of_its_class_but_files_are_meant(tmp_path, capsys):
+    assert invoke(["host", "compare", "dn_2m_full", "--preset", "v6.14"]) == 0
+    assert "1 compared: 1 agree" in capsys.readouterr().out
+    dump(tmp_path / "mine.jsonl", [attrs.evolve(recorded("dn_2m_full"), name="mine")])
+    assert invoke(["host", "compare", str(tmp_path / "mine.jsonl"), "--preset", "before"]) == 1
+    assert "VmPTE, kB: model 12, kernel 8" in capsys.readouterr().out
+
+
 def test_nothing_to_compare_and_unknown_names(capsys):
     assert invoke(["host", "compare", "pageout_shared_memfd"]) == 3
     assert invoke(["host", "compare", "dn_4k_only_pag"]) == 2
     assert "dn_4k_only_page" in capsys.readouterr().err
+
+
+HERE = Host(release="6.18.44", kernel_class="reclaim", thp="madvise", cpus=2, reason="")
+
+
+@pytest.mark.parametrize(("wrong", "verdict"), [(0, True), (2, True), (3, False)])
+def test_a_live_difference_counts_only_if_it_stays(monkeypatch, wrong, verdict):
+    left = [wrong]
+
+    def execute(steps):
+        left[0] -= 1
+        seen = recorded("dn_2m_full").observed
+        return tuple(attrs.evolve(each, vmpte_kb=each.vmpte_kb + 4 * (left[0] >= 0)) for each in seen)
+
+    monkeypatch.setattr(selection, "execute", execute)
+    (found,) = selection.with_live(["dn_2m_full"], None, HERE)
+    assert found.preset == "v6.18"
+    assert found.agrees is verdict
+
+
+def test_what_this_machine_cannot_make_is_skipped():
+    cannot = attrs.evolve(HERE, kernel_class="", reason="a real Linux kernel is needed")
+    (found,) = selection.with_live(["dn_2m_full"], None, cannot)
+    assert found.skipped == "a real Linux kernel is needed"
 
 
 @pytest.mark.live

@@ -9,17 +9,17 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ptactors.campaign.names import known_names
-from ptactors.engine.strategy.base import Option, Run, Sampler, Strategy
-from ptactors.host.words import LETTERS, RECORDED, broken_rule, observed, word
+from ptactors.cli.main import invoke
+from ptactors.host.steer import steered, with_unseen
+from ptactors.host.words import RECORDED, all_words, broken_rule, observed, word
 from ptactors.model.hazard import Severity
-from ptactors.model.rng import SplitMix64
 from ptactors.oracle.table import HAZARDS
 from ptactors.scenario.load import load
 from ptactors.scenario.matrix import Cell, cells
@@ -146,62 +146,25 @@ def test_in_all_interleavings(name: str) -> None:
 # -- words ----------------------------------------------------------------------------------------------------------------
 
 WORDS = FOLDER / "litmus-words-dn-w.toml"
-AHEAD = 20
-"""Steps that the other program may go ahead, unseen, before a letter."""
-TRIES = 500
-"""Schedules that are steered towards a word before the test gives up."""
 
 
-MAKERS = {**dict.fromkeys("bDSLx", "cpu0"), **dict.fromkeys("sfAMw", "cpu1"), **dict.fromkeys("Rr", "irq1")}
-
-
-class Towards(Sampler):
-    """Lets whoever makes the next letter of a word move until it is made; where it cannot, one that is no program, if any can.
-
-    Before one letter, drawn by the seed, the other program goes some steps ahead, since a letter may need what that does
-    unseen: a fault needs the entry to be cleared.
-    """
-
-    contested_only = False
-
-    def __init__(self, spelled: str, seed: int) -> None:
-        super().__init__(seed)
-        self.spelled = spelled
-        rng = SplitMix64(seed)
-        self.before, self.ahead = rng.below(len(spelled)), rng.below(AHEAD)
-        self.run: Run | None = None
-
-    def begin(self, run: Run) -> None:
-        self.run = run
-
-    def choose(self, step: int, options: Sequence[Option]) -> int:
-        assert self.run is not None
-        done = len(word(self.run.state.ring or ()))
-        wanted = MAKERS[self.spelled[done]] if done < len(self.spelled) else "cpu0"
-        if done == self.before and self.ahead and wanted != "irq1":
-            self.ahead -= 1
-            wanted = "cpu1" if wanted == "cpu0" else "cpu0"
-        names = [option.actor.name for option in options]
-        return names.index(wanted) if wanted in names else min(range(len(names)), key=lambda i: (options[i].actor.program, i))
-
-
-def run_of(*, by: Strategy | None = None, strategy: str = "run-length", seed: int = 0) -> Outcome:
+def run_of(strategy: str, seed: int) -> Outcome:
     scenario, cell = scenario_of(WORDS)
-    return play(scenario, cell, strategy=strategy, seed=seed, record=True, host="direct", by=by)
+    return play(scenario, cell, strategy=strategy, seed=seed, record=True, host="direct")
 
 
 @functools.cache
 def sampled() -> Counter[str]:
     """The words of some hundred schedules, handlers that nobody would see included."""
-    return Counter(word(run_of(strategy=s, seed=n).records or ()) for s in ("run-length", "pos") for n in range(150))
+    return Counter(word(run_of(s, n).records or ()) for s in ("run-length", "pos") for n in range(150))
 
 
 @pytest.mark.parametrize("spelled", RECORDED)
 def test_the_commonest_words_of_the_real_kernel_are_words_of_the_model(spelled: str) -> None:
     """Where no handler is in the trace, it interrupted another task; in the model it runs all the same."""
-    full = spelled if "R" in spelled else spelled.replace("L", "Lr")
-    outcome = next(o for o in (run_of(by=Towards(full, seed)) for seed in range(TRIES)) if word(o.records or ()) == full)
-    assert observed(full) == spelled
+    outcome = steered(*scenario_of(WORDS), with_unseen(spelled))
+    assert outcome is not None
+    assert observed(word(outcome.records or ())) == spelled
     assert {HAZARDS[f.hazard].severity for f in outcome.findings} <= {Severity.CONDITION}
 
 
@@ -214,7 +177,23 @@ def test_schedules_show_the_commonest_words_that_need_no_luck() -> None:
 def test_every_word_of_the_model_obeys_the_rules_of_the_real_kernel() -> None:
     assert len(sampled()) > 50
     assert {each: broken_rule(each) for each in sampled() if broken_rule(each)} == {}
-    assert set("".join(sampled())) == set(LETTERS)
+    assert set("".join(sampled())) == set("bDSLRrxsfAMw")
+
+
+@pytest.mark.full
+def test_all_words_of_the_model() -> None:
+    """Every interleaving: the five are among them, and none breaks a rule."""
+    words, searched = all_words(*scenario_of(WORDS), 2_000_000)
+    assert searched.complete
+    assert {each for each in words if broken_rule(each)} == set()
+    assert RECORDED.keys() <= set(map(observed, words))
+    assert {word(run_of("run-length", n).records or ()) for n in range(50)} <= words
+
+
+def test_a_cut_off_search_for_words_says_so() -> None:
+    words, searched = all_words(*scenario_of(WORDS), 2_000)
+    assert not searched.complete
+    assert not RECORDED.keys() <= words
 
 
 @pytest.mark.parametrize(
@@ -239,3 +218,41 @@ def test_a_model_that_does_not_wait_for_the_others_breaks_a_rule() -> None:
     (cell,) = cells(scenario, {"pending_flush": False}, PRESET)
     words = {word(play(scenario, cell, strategy="random", seed=n, record=True, host="direct").records or ()) for n in range(5)}
     assert not any("S" in each for each in words)
+
+
+# -- the command ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_shows_the_recorded_words_first(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER.parent)
+    assert invoke(["host", "words", "--runs", "30"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["1036/2000", "steered", "bsfDSAMwLRx"]
+    assert [line.split()[-1] for line in lines[1:6]] == list(RECORDED)
+    assert lines[-1].endswith("30 schedules; 0 break a rule of real kernels")
+
+
+def test_the_command_as_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER.parent)
+    assert invoke(["host", "words", "--runs", "9", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert sum(document["words"].values()) == 9
+    assert document["recorded"] == RECORDED
+    assert {*document["words"], *document["steered"]} >= RECORDED.keys()
+    assert document["broken"] == {}
+
+
+def test_the_command_says_when_it_was_cut_off(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER.parent)
+    assert invoke(["host", "words", "--all", "--max-states", "3000"]) == 3
+    assert "cut off" in capsys.readouterr().out
+
+
+def test_a_kernel_without_reclaim_has_other_words(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is detached, so the recorded words are none of its."""
+    monkeypatch.chdir(FOLDER.parent)
+    monkeypatch.setattr("ptactors.host.steer.TRIES", 3)
+    assert invoke(["host", "words", "--preset", "before", "--runs", "9", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert not any("D" in each for each in document["words"])
+    assert document["steered"] == []

@@ -60,6 +60,13 @@ WALKS = st.tuples(st.sampled_from(PAGES), st.integers(1, 3)).map(lambda p: f"wal
 PINS = st.sampled_from(PAGES).map(lambda va: f"gup_fast {va} -> g")
 TOUCH = READS | WRITES | ZAPS | PINS
 ALL = TOUCH | UNMAPS | WALKS
+COLLAPSES = st.sampled_from(RANGES[:3]).map(lambda r: f"madvise {r} COLLAPSE")
+POPULATES = st.tuples(st.sampled_from(RANGES[3:6]), st.sampled_from(["READ", "WRITE"])).map(
+    lambda p: f"madvise {p[0]} POPULATE_{p[1]}"
+)
+PROTECTS = st.tuples(st.sampled_from(RANGES), st.sampled_from(["rw", "ro", "none"])).map(lambda p: f"mprotect {p[0]} {p[1]}")
+MAPS = st.sampled_from(RANGES).map(lambda r: f"mmap {r} rw")
+SHAPE = TOUCH | COLLAPSES | POPULATES | PROTECTS | UNMAPS | MAPS
 FAULTS = st.sampled_from(["ok", "fail", "maybe"])
 POPULATED = st.sampled_from([{}, {"A+0x3000": "old"}, {"A": 1, "A+0x3000": 2, "A+0x1ff000": 3, "A+2M": 4}])
 
@@ -121,10 +128,20 @@ def test_no_alarm_for_programs_that_also_unmap_and_walk(preset: str) -> None:
     check()
 
 
+@pytest.mark.parametrize("preset", ["v6.1", "rfc-v1", "v6.14", "v6.18"])
+def test_no_alarm_for_programs_that_collapse_populate_and_protect(preset: str) -> None:
+    @hunt(24)
+    @given(stories(SHAPE), SEEDS, STRATEGY)
+    def check(source: str, seed: int, strategy: str) -> None:
+        look(source, seed, preset, strategy)
+
+    check()
+
+
 @pytest.mark.full
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", [*PRESETS, "v6.1", "v6.18"])
 def test_no_alarm_in_a_long_hunt(preset: str) -> None:
-    operations = TOUCH | UNMAPS if preset == "before" else ALL
+    operations = SHAPE if preset in ("before", "v6.1") else ALL | SHAPE
 
     @hunt(5000)
     @given(stories(operations), SEEDS, STRATEGY)

@@ -192,7 +192,7 @@ def _wp_fault(preset: str) -> list[Any]:
         pytest.param(("write A = 1", "write A+4K = 1"), vma(anon_prepared=False), "", 2, id="anon-vma"),
     ],
 )
-@pytest.mark.parametrize("preset", ["before", "v6.14", "v6.18"])
+@pytest.mark.parametrize("preset", ["v6.1", "v6.14", "v6.18"])
 def test_minor_faults(program: tuple[str, ...], vmas: str, thp: str, faults: int, preset: str) -> None:
     done = run(text(program, vmas=vmas, machine=thp), preset=preset)
     assert minor_faults(done) == faults

@@ -421,20 +421,20 @@ def test_hugetlb_is_cut_between_its_pages_only(operation: str, result: int, left
 
 # -- the gather of older kernels ------------------------------------------------------------------------------------------
 
-SMALL = {"gather_bundle": 2, "gather_batch": 3, "gather_batch_count": 1}
+SMALL: dict[str, Any] = {"gather_bundle": 2, "gather_batch": 3}
 
 
 @pytest.mark.parametrize(("spare", "flushes"), [(True, 2), (False, 1)])
 def test_a_slot_of_each_batch_stays_empty_since_v6_9(spare: bool, flushes: int) -> None:
     """Two and three slots: five pages fill them; with one to spare in each, three pages do."""
     source = text("madvise A DONTNEED", vmas=vma(populate={"A 20K": 1}))
-    done = run(source, preset="before", gather_spare_slot=spare, **SMALL)
+    done = run(source, preset="before", gather_spare_slot=spare, gather_batch_count=1, **SMALL)
     assert len(events(done, ev.TlbFlush, reason="gather")) == flushes + 1  # the last one is of the exit
 
 
-@pytest.mark.parametrize(("delayed", "batches"), [(True, 0), (False, 1)])
-def test_dirty_file_pages_open_no_page_batch_since_v6_2(delayed: bool, batches: int) -> None:
-    pages = {f"A+{4 * n}K": f"file-dirty:v{n}" for n in range(3)}
+@pytest.mark.parametrize(("delayed", "batches"), [(True, 1), (False, 2)])
+def test_dirty_file_pages_open_one_page_batch_since_v6_2(delayed: bool, batches: int) -> None:
+    pages = {f"A+{4 * n}K": f"file-dirty:v{n}" for n in range(4)}
     source = text("madvise A DONTNEED", vmas=vma(kind="file-shared", entries=pages))
-    done = run(source, preset="before", delayed_rmap=delayed, exit=False, **SMALL)
+    done = run(source, preset="before", delayed_rmap=delayed, exit=False, gather_batch_count=2, **SMALL)
     assert len(events(done, ev.FrameAlloc, kind="batch")) == batches

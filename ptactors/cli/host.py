@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ptactors.cli.host_compare import compare, fuzz
+from ptactors.cli.host_words import words
 from ptactors.cli.main import HELD, INCONCLUSIVE, VIOLATED
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def record(names: tuple[str, ...], output: Path, times: int) -> int:
 
 command.add_command(compare)
 command.add_command(fuzz)
+command.add_command(words)
 
 
 def _host_line(host: Host) -> str:

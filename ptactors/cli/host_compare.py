@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptactors.cli.main import HELD, INCONCLUSIVE, VIOLATED
+from ptactors.cli.main import HELD, INCONCLUSIVE, INTERRUPTED, VIOLATED
 from ptactors.cli.options import check_preset
 from ptactors.cli.shrink import Duration
 
@@ -183,7 +183,12 @@ def fuzz(
     model = preset or preset_here(host)
     until = time.monotonic() + seconds if seconds else None
     fuzzer = Fuzzer(model, host, until=until, heard=_tell if sys.stderr.isatty() else None)
-    result = fuzzer.run(runs or (FOREVER if seconds else 1000), seed, ops)
+    interrupted = False
+    try:
+        fuzzer.run(runs or (FOREVER if seconds else 1000), seed, ops)
+    except KeyboardInterrupt:
+        interrupted = True
+    result = fuzzer.result
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     if result.recording is not None and file is not None:
@@ -194,7 +199,11 @@ def fuzz(
         print(json.dumps(_fuzz_document(result, model, seed), indent=2))
     else:
         _print(_fuzz_lines(result, model, seed, file))
-    return VIOLATED if result.found else HELD
+    if interrupted:
+        return INTERRUPTED
+    if result.found:
+        return VIOLATED
+    return HELD if result.sequences else INCONCLUSIVE
 
 
 def _tell(result: Fuzzing) -> None:
@@ -205,6 +214,8 @@ def _fuzz_lines(result: Fuzzing, model: str, seed: int, file: Path | None) -> li
     lines = [f"seed {seed}, preset {model}: {result.sequences} sequences with {result.operations} operations compared"]
     if result.unstable:
         lines.append(f"{result.unstable} left out: the kernel answered differently when asked again")
+    if result.refused:
+        lines.append(f"{result.refused} left out: {result.reason}")
     if result.found is None or result.recording is None:
         return [*lines, "no difference"]
     lines += ["the smallest difference:", *(f"    {json.dumps(step)}," for step in result.recording.steps)]
@@ -220,6 +231,7 @@ def _fuzz_document(result: Fuzzing, model: str, seed: int) -> dict[str, Any]:
         "sequences": result.sequences,
         "operations": result.operations,
         "unstable": result.unstable,
+        "refused": result.refused,
         "steps": result.recording.steps if result.recording else None,
         "found": found,
     }

@@ -1,10 +1,11 @@
 """Arbitrary operation sequences over a small arena, for both sides to agree on.
 
 Left out by construction, because the model has none of it and a sequence cannot bring it about reliably: huge pages of other
-sizes than 2 MiB (fuzz.py refuses a machine that has them on), khugepaged (it sleeps ten seconds between scans; a sequence takes
-milliseconds), swap and reclaim under pressure (the memory touched is small), addresses and lengths that are no multiples of the
-page size (the model's programs speak of pages; the kernel refuses the address and rounds the length), and a sweep that goes on
-behind a refused access (a real program would have ended there).
+sizes than 2 MiB (fuzz.py refuses a machine that has them on), swap and reclaim under pressure (the memory touched is small),
+addresses and lengths that are no multiples of the page size (the model's programs speak of pages; the kernel refuses the address
+and rounds the length), and a sweep that goes on behind a refused access (a real program would have ended there). khugepaged
+cannot be left out, as it scans whatever asked for huge pages; it sleeps for seconds and a sequence takes milliseconds, so what
+it does is not there when the sequence is made again.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _ranges(lengths: tuple[int, ...]) -> st.SearchStrategy[tuple[int, int]]:
 
 
 def _named(verb: str, where: st.SearchStrategy[tuple[int, int]], *words: st.SearchStrategy[str]) -> st.SearchStrategy[Step]:
-    return st.tuples(st.just(verb), where, *words).map(lambda parts: (parts[0], *parts[1], *parts[2:]))
+    return st.tuples(where, *words).map(lambda parts: (verb, *parts[0], *parts[1:]))
 
 
 def _sweeps(verb: str) -> st.SearchStrategy[Step]:
@@ -53,34 +54,59 @@ def _sweeps(verb: str) -> st.SearchStrategy[Step]:
     return st.builds(sweep, _ranges(LENGTHS), strides, values)
 
 
+def _whole(first: int, count: int) -> tuple[int, int]:
+    """So many regions from there on, at most to the end."""
+    return first * PMD_SIZE, min(count, REGIONS - first) * PMD_SIZE
+
+
+def _weighted(*choices: tuple[int, st.SearchStrategy[Step]]) -> st.SearchStrategy[Step]:
+    """One of them, as often as its weight says; one_of() would spread evenly over all that they are made of."""
+    return st.sampled_from([n for n, (weight, _) in enumerate(choices) for _ in range(weight)]).flatmap(lambda n: choices[n][1])
+
+
 _everywhere = _ranges(LENGTHS)
+_regions = st.builds(_whole, st.integers(0, REGIONS - 1), st.integers(1, REGIONS))
 _narrow = _ranges((*SMALL, PAGE_SIZE, 5 * PAGE_SIZE, PMD_SIZE))
 """For what touches every page of its range."""
-_advice = st.one_of(
-    _named("adv", _everywhere, st.sampled_from(ADVICES)),
-    _named("adv", st.builds(lambda n: (n * PMD_SIZE, PMD_SIZE), st.integers(0, REGIONS - 1)), st.sampled_from(ADVICES)),
-    _named("adv", _narrow, st.sampled_from(("POPULATE_READ", "POPULATE_WRITE"))),
+_protections = st.sampled_from(PROTECTIONS)
+_advice = _weighted(
+    (4, _named("adv", _regions, st.just("DONTNEED"))),
+    (3, _named("adv", _regions, st.sampled_from(("HUGEPAGE", "COLLAPSE")))),
+    (1, _named("adv", _everywhere, st.just("DONTNEED"))),
+    (1, _named("adv", _everywhere, st.sampled_from(ADVICES))),
+    (1, _named("adv", _narrow, st.sampled_from(("POPULATE_READ", "POPULATE_WRITE")))),
+    (1, _named("padv", _everywhere, st.sampled_from(("DONTNEED", "COLLAPSE")))),
 )
-_accesses = st.one_of(_sweeps("w"), _sweeps("r"))
-_changes = st.one_of(
-    st.one_of(
-        st.tuples(st.just("map"), _everywhere, st.sampled_from(PROTECTIONS)).map(lambda p: (p[0], *p[1], "anon", p[2])),
-        _named("unmap", _everywhere),
-        _named("prot", _everywhere, st.sampled_from(PROTECTIONS)),
-    ),
-    st.one_of(_named("lock", _narrow), _named("unlock", _everywhere)),
-    _named("padv", _everywhere, st.sampled_from(("DONTNEED", "COLLAPSE"))),
+_changes = _weighted(
+    (2, st.builds(lambda where, prot: ("map", *where, "anon", prot), _everywhere, _protections)),
+    (2, _named("unmap", _everywhere)),
+    (3, _named("prot", _everywhere, _protections)),
+    (1, _named("lock", _narrow)),
+    (1, _named("unlock", _everywhere)),
 )
-_single = st.one_of(_accesses, _advice, _changes)
-_threaded = st.one_of(_accesses, _advice).map(lambda step: ("t2", *step))
-_first = st.sampled_from((("map", 0, SPAN), ("map", 0, PMD_SIZE), ("map", PAGE_SIZE, SPAN - PAGE_SIZE)))
+_accesses = _weighted((2, _sweeps("w")), (1, _sweeps("r")))
+_threaded = _weighted((1, _accesses), (1, _advice)).map(lambda step: ("t2", *step))
+_steps = _weighted((4, _accesses), (4, _advice), (3, _changes), (1, _threaded))
+_ALL = ("map", 0, SPAN)
+_beginnings = st.sampled_from(
+    (
+        (_ALL,),
+        (_ALL,),
+        (_ALL, ("w", 0, SPAN, PMD_SIZE, 1)),
+        (_ALL, ("w", 0, SPAN, PMD_SIZE // 2, 2)),
+        (_ALL, ("adv", 0, SPAN, "HUGEPAGE")),
+        (_ALL, ("adv", 0, PMD_SIZE, "HUGEPAGE"), ("w", 0, PAGE_SIZE, PAGE_SIZE, 1)),
+        (_ALL, ("adv", 0, SPAN, "HUGEPAGE"), ("r", 0, SPAN, PMD_SIZE)),
+        (("map", 0, PMD_SIZE),),
+        (("map", PAGE_SIZE, SPAN - PAGE_SIZE),),
+    )
+)
 
 
 def sequences(most: int) -> st.SearchStrategy[tuple[Step, ...]]:
-    """Sequences of up to ``most`` operations, the first of which maps something."""
-    single = st.one_of(_single, _single, _single, _threaded)
-    rest = st.lists(single, min_size=1, max_size=max(1, most - 1))
-    return st.builds(lambda first, steps: tuple(stopped((first, *steps))), _first, rest)
+    """Sequences of up to ``most`` operations (not fewer than 4), the first of which maps something."""
+    rest = st.integers(1, max(1, most - 3)).flatmap(lambda count: st.lists(_steps, min_size=count, max_size=count))
+    return st.builds(lambda first, steps: tuple(stopped((*first, *steps))), _beginnings, rest)
 
 
 def stopped(steps: Iterable[Step]) -> Iterator[Step]:

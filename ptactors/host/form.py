@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ptactors.errors import PtactorsError, UsageError
-from ptactors.host.sequence import Step
 from ptactors.host.abi import ADVICE, ARENA_SIZE, KINDS, PROTECTION
+from ptactors.host.sequence import Step
 
 
 class CannotRun(PtactorsError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 import time
 from collections.abc import Callable
@@ -13,14 +12,16 @@ from hypothesis.errors import Flaky
 
 from ptactors.host.arbitrary import sequences
 from ptactors.host.compare import Comparison, compare
-from ptactors.host.live import execute
+from ptactors.host.live import CannotRun, execute
 from ptactors.host.probe import Host
 from ptactors.host.sequence import Recording, Step
 
 FOREVER = 10**9
 """Sequences, where only time is a limit."""
+BATCH = 250
+"""Sequences that Hypothesis draws at a time: it remembers all of them, so as not to draw one twice."""
 AGAIN = 2
-"""How often a difference is looked at again before it counts: the kernel may have been out of huge pages."""
+"""How often a difference is looked at again before it counts: khugepaged may have passed, or no huge page was free."""
 _THP = pathlib.Path("/sys/kernel/mm/transparent_hugepage")
 
 
@@ -34,6 +35,10 @@ class Fuzzing:
     """In all of them."""
     unstable: int = 0
     """Sequences that the kernel answered differently when asked again."""
+    refused: int = 0
+    """Sequences that this machine did not make."""
+    reason: str = ""
+    """Why the last of them was refused."""
     found: Comparison | None = None
     """The smallest difference."""
     recording: Recording | None = None
@@ -42,6 +47,10 @@ class Fuzzing:
 
 class Differs(Exception):
     """A sequence on which the two disagree."""
+
+
+class _TimeIsUp(BaseException):
+    """Goes through Hypothesis, which would take an Exception for a finding."""
 
 
 def hindrance() -> str:
@@ -65,22 +74,30 @@ class Fuzzer:
 
     def run(self, runs: int, first_seed: int, most: int) -> Fuzzing:
         """Compare up to ``runs`` sequences of up to ``most`` operations. The same seed draws the same sequences."""
-        check = settings(
-            max_examples=runs,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-            print_blob=False,
-        )(seed(first_seed)(given(sequences(most))(self._check)))
-        with contextlib.suppress(Differs, Flaky):
-            check()
+        for batch in range(-(-runs // BATCH)):
+            check = settings(
+                max_examples=min(BATCH, runs - batch * BATCH),
+                deadline=None,
+                database=None,
+                phases=(Phase.generate, Phase.shrink),
+                suppress_health_check=list(HealthCheck),
+                print_blob=False,
+            )(seed(first_seed << 32 | batch)(given(sequences(most))(self._check)))
+            try:
+                check()
+            except (Differs, Flaky, _TimeIsUp):
+                break
         return self.result
 
     def _check(self, steps: tuple[Step, ...]) -> None:
-        if self._until is not None and time.monotonic() > self._until:
+        if self._until is not None and time.monotonic() > self._until and self.result.found is None:
+            raise _TimeIsUp
+        try:
+            recording = self._record(steps)
+        except CannotRun as reason:
+            self.result.refused += 1
+            self.result.reason = str(reason)
             return
-        recording = self._record(steps)
         comparison = compare(recording, self._preset)
         self._count(steps)
         if comparison.agrees:

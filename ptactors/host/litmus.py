@@ -19,9 +19,9 @@ from typing import NamedTuple
 import attrs
 
 from ptactors.config import Thp
+from ptactors.host.abi import ADVICE, PROTECTION
 from ptactors.host.live import CannotRun, thp_setting, unable
 from ptactors.host.sequence import ARENA
-from ptactors.host.abi import ADVICE, PROTECTION
 from ptactors.model.paging import PAGE_SIZE, PGDIR_SIZE, PMD_SIZE, align_down
 from ptactors.scenario.model import Allocation, Content, Cpu, Scenario, Vma
 from ptactors.scenario.program import BoundCall, OpCall, flatten, registers

@@ -20,8 +20,6 @@ _SYSTEM_CALLS = {
     "padv": "process_madvise",
     "lock": "mlock",
     "unlock": "munlock",
-    "move": "mremap",
-    "fork": "fork",
 }
 """Steps that are one operation each; ``w`` and ``r`` are as many as they make accesses."""
 _ACCESSES = {"w": "write", "r": "read"}
@@ -50,15 +48,15 @@ def split(step: Step) -> tuple[int, Step]:
 
 
 def needs(steps: tuple[Step, ...]) -> tuple[str, ...]:
-    """What the model has no operation for, each once: ``mremap``, ``madvise FREE``, ``map memfd_shared``. Empty: nothing."""
+    """What the model has no operation for, each once: ``move``, ``madvise FREE``, ``map memfd_shared``. Empty: nothing."""
     return tuple(dict.fromkeys(lacking for step in steps for lacking in _lacking(split(step)[1])))
 
 
 def _lacking(step: Step) -> Iterator[str]:
     verb = str(step[0])
-    name = _SYSTEM_CALLS.get(verb) or _ACCESSES.get(verb) or verb
-    if name not in OPERATIONS:
-        yield name
+    name = _SYSTEM_CALLS.get(verb) or _ACCESSES.get(verb)
+    if name is None or name not in OPERATIONS:
+        yield verb
     elif verb in ("adv", "padv") and step[3] not in declared.ADVICES:
         yield f"{name} {step[3]}"
     elif verb == "map" and step[3:4] not in ((), ("anon",)):

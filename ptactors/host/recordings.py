@@ -4,7 +4,8 @@ A line::
 
     {"name": "dn_4k_only_page", "kernel": "6.18.44", "thp": "madvise", "provenance": "recorded on ...",
      "steps": [["map", 0, 16777216], ["w", 0], ...],
-     "observed": [{"result": 0, "vmpte_kb": 0, "rss_kb": 0, "faults": 0, "tables": {}, "vmas": [[0, 16777216, "rw-p", 0, []]]}, ...]}
+     "observed": [{"result": 0, "vmpte_kb": 0, "rss_kb": 0, "faults": 0, "tables": {}, "vmas": [[0, 16777216, "rw-p", 0, []]]},
+                  ...]}
 
 A VMA is start, length, permissions, kB of huge mappings, flags. A forking step has ``child``, the child's observations.
 """

@@ -8,6 +8,7 @@ core. Standard library only: what is not imported does not disturb.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import ctypes
 import errno
 import gc
@@ -121,7 +122,10 @@ class Hand:
 
 
 class SecondThread:
-    """Another thread of the process on another CPU; makes one operation at a time, in turn with the first."""
+    """Another thread of the process on another CPU; makes one operation at a time, in turn with the first.
+
+    A bare thread and two locks: what a module for threads would set up beside it would be in the account of the first.
+    """
 
     def __init__(self, hand: Hand, cpu: int) -> None:
         self._hand, self._cpu = hand, cpu
@@ -275,12 +279,12 @@ def humble() -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    with open("/proc/self/oom_score_adj", "w") as file:
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # a container may have it read-only
         file.write("1000")
 
 
 def main() -> None:
-    """Read the request, answer it line by line. A first line that is an object with ``cannot`` says why there is no answer."""
+    """Read the request, answer it line by line. A last line with ``cannot`` says why there are no more answers."""
     request = json.load(sys.stdin)
     die_with(request["parent"])
     humble()
@@ -297,7 +301,11 @@ def main() -> None:
         return
     worker.prepare()
     for step in steps:
-        _say(worker.observe(step))
+        line = worker.observe(step)
+        if '"-ENOSYS"' in line:
+            _say(json.dumps({"cannot": f"this kernel has no system call for {step}"}))
+            return
+        _say(line)
 
 
 def _say(line: str) -> None:

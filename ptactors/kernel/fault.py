@@ -160,9 +160,9 @@ async def handle_mm_fault(cpu: Cpu, vma: Vma, va: int, write: bool, vma_lock: bo
         if pmd & INVALID_HUGE or not write or pmd & WRITE:
             # huge_pmd_set_accessed(): nothing to change here, but the lock waits for a split that is under way.
             await SpinUnlock(cpu.id, await pmd_lock(cpu, pmd_table))
-        else:
-            await wp_huge_pmd(cpu, va, pmd_table, pmd)
-        return DONE
+            return DONE
+        if await wp_huge_pmd(cpu, va, pmd_table, pmd):
+            return DONE
     return await handle_pte_fault(cpu, vma, va, pmd_table, write, vma_lock)
 
 

@@ -4,8 +4,9 @@ Who cannot have one at once is switched out, and so passes a quiescent state of 
 
 Source: include/linux/mmap_lock.h, kernel/locking/rwsem.c; per-VMA locks as up to v6.14: a sequence number and an rwsem that
 readers only try. Simplified: mmap_lock has no queue, so a reader may always overtake waiting writers (Linux lets it until a
-hand-off is set); trylocks do not fail spuriously; the CPU of a sleeping thread keeps the mm loaded and is not lazy; the sequence
-moves on when mmap_lock is dropped and not also when it is taken.
+hand-off is set), and of a VMA's lock too; trylocks do not fail spuriously; the CPU of a sleeping thread keeps the mm loaded and
+is not lazy; the sequence moves on when mmap_lock is dropped and not also when it is taken. From v6.15 on a count of references
+stands for the rwsem, with the same outcome: readers fail while a writer holds the VMA, a writer waits for the readers inside.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ async def _syscall(cpu: Cpu, call: str, where: tuple[int, int], arg: str, body: 
 
 
 async def op_mmap(cpu: Cpu, where: tuple[int, int], prot: str, result: str) -> int:
-    """``mmap RANGE rw``: private anonymous memory at that place, instead of what is there."""
+    """``mmap RANGE PROT``: private anonymous memory, rw, ro or none, at that place instead of what is there."""
     return await _syscall(cpu, "mmap", where, prot, mmap)
 
 
@@ -121,7 +121,7 @@ async def op_munmap(cpu: Cpu, where: tuple[int, int], result: str) -> int:
 
 
 async def op_mprotect(cpu: Cpu, where: tuple[int, int], prot: str, result: str) -> int:
-    """``mprotect RANGE ro``: change what the program may do there."""
+    """``mprotect RANGE PROT``: let the program do there what rw, ro or none says."""
     return await _syscall(cpu, "mprotect", where, prot, mprotect)
 
 
@@ -136,12 +136,12 @@ async def op_munlock(cpu: Cpu, where: tuple[int, int], result: str) -> int:
 
 
 async def op_madvise(cpu: Cpu, where: tuple[int, int], advice: str, result: str) -> int:
-    """``madvise RANGE DONTNEED``."""
+    """``madvise RANGE ADVICE``: DONTNEED, DONTNEED_LOCKED, HUGEPAGE, NOHUGEPAGE, POPULATE_READ, POPULATE_WRITE or COLLAPSE."""
     return await _syscall(cpu, "madvise", where, advice, madvise)
 
 
 async def op_process_madvise(cpu: Cpu, where: tuple[int, int], advice: str, result: str) -> int:
-    """``process_madvise RANGE DONTNEED``: of the process itself; the result is the number of bytes advised."""
+    """``process_madvise RANGE ADVICE``: of the process itself; the result is the number of bytes advised."""
     return await _syscall(cpu, "process_madvise", where, advice, process_madvise)
 
 

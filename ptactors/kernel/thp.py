@@ -153,10 +153,10 @@ async def free_spare_table(cpu: Cpu, table: int) -> None:
     await FreeTables(cpu.id, (table,), (lock_name(lock),) if lock[0] == "pte" else ())
 
 
-async def wp_huge_pmd(cpu: Cpu, va: int, pmd_table: int, pmd: int) -> None:
+async def wp_huge_pmd(cpu: Cpu, va: int, pmd_table: int, pmd: int) -> bool:
     """do_huge_pmd_wp_page(), a write to a read-only huge pmd: a page of one's own is reused, the zero page replaced or split.
 
-    Where it is split the access is made again and the small fault follows.
+    False, VM_FAULT_FALLBACK, if it was split: the fault goes on with the small page.
     """
     if paging.pfn_of(pmd) != HUGE_ZERO_PFN:
         await _reuse_huge_page(cpu, va, pmd_table, pmd)
@@ -164,6 +164,8 @@ async def wp_huge_pmd(cpu: Cpu, va: int, pmd_table: int, pmd: int) -> None:
         await _replace_huge_zero(cpu, va, pmd_table)
     else:
         await split_huge_pmd(cpu, va, pmd_table)
+        return False
+    return True
 
 
 async def _reuse_huge_page(cpu: Cpu, va: int, pmd_table: int, orig: int) -> None:
