@@ -182,4 +182,5 @@ class FakeWorld:
     def install(self, monkeypatch) -> FakeWorld:
         monkeypatch.setattr("ptactors.campaign.run.play_many", self.play_many)
         monkeypatch.setattr("ptactors.campaign.witness.play", self.play)
+        monkeypatch.setattr("ptactors.cli.selfcheck.play", self.play)
         return self

@@ -78,3 +78,23 @@ def hostile_document() -> dict[str, Any]:
         "tool": "ptactors", "version": attack, "verdict": attack, "interrupted": True,
         "scenarios": [{"name": attack, "digest": attack, "verdict": "held", "missed": [attack], "cells": [cell]}],
     }  # fmt: skip
+
+
+def stress_document(text: str = "stress-8cpu", log: str = "case1.jsonl") -> dict[str, Any]:
+    """The document of a stress campaign with a failure; ``text`` stands where a name can."""
+    seen = {"schedules": 2, "seed": 1}
+    kind = {"seen": 5, "growth": [[1, 2], [2, 4], [6, 5]]}
+    cell = {
+        "name": f"{text} preset=v6.14", "preset": "v6.14", "verdict": "violated", "strategy": None, "first": 0, "schedules": 6,
+        "steps": 99, "statuses": {"complete": 5, "deadlock": 1}, "failing": 2, "violated": {text: seen},
+        "known": {"leak": {**seen, "scenarios": [text]}}, "hazards": {"leak": {**seen, "severity": "violation"}},
+        "final_states": [{"count": 6, "state": {text: text}}], "final_states_not_listed": 0, "metrics": {"VmPTE_kB_max": 8},
+    }  # fmt: skip
+    failure = {"cell": cell["name"], "mix": None, "seed": 1, "why": [text], "replay": f"ptactors run {text}", "scenario": None,
+               "schedule": None, "log": log}  # fmt: skip
+    return {
+        "tool": "ptactors", "version": "1", "verdict": "violated", "interrupted": False,
+        "scenarios": [text], "presets": ["v6.14"],
+        "cells": [cell], "failures": [failure, {**failure, "seed": 2, "log": None}], "failures_not_listed": 0,
+        "coverage": {"sampling_units": 6, "branches": {**kind, "never": [text]}, "pairs": kind, "states": kind},
+    }  # fmt: skip

@@ -152,7 +152,10 @@ def test_a_story_marks_hazards_and_names_causes(tmp_path, capsys) -> None:
     moments = json.loads(capsys.readouterr().out)["moments"]
     marked = [m for m in moments if "mixed_page_size_tlb" in m["hazards"]]
     assert [m["ev"] for m in marked] == ["tlb_fill"]
-    assert any(m["cause"] is not None and m["cause_text"] for m in moments)
+    assert marked[0]["cause"] in [m["step"] for m in moments if m["ev"] == "set_huge_pmd"]
+    assert invoke(["log", "story", "irq1", str(path), "--json"]) == 0
+    interrupted = json.loads(capsys.readouterr().out)["moments"]
+    assert "bus: IPI from cpu0 arrives" in [m["cause_text"] for m in interrupted if m["ev"] == "csd_function_entry"]
     assert invoke(["log", "story", f"step:{marked[0]['step']}", str(path)]) == 0
     assert "HAZARD mixed_page_size_tlb" in capsys.readouterr().out
 

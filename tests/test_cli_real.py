@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from fake_world import MATRIX, NEVER, write_sample
 
+from ptactors.cli.main import invoke
 from ptactors.log.read import LogState, SavedLog
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,6 +78,63 @@ def test_the_replay_line_of_the_failure_works_and_writes_the_same_log(violated, 
     assert title in done.stdout
     (log,) = tmp_path.rglob("*.jsonl")
     assert log.read_bytes() == next(data for name, data in files(folder).items() if name.endswith(".jsonl"))
+
+
+def test_the_replay_line_is_a_token_that_needs_no_file(violated, tmp_path) -> None:
+    _, out = violated
+    command = next(line.strip() for line in out.splitlines() if line.strip().startswith("ptactors replay pt1."))
+    assert len(command.split()[-1]) <= 400
+    write_sample(tmp_path, rest=MATRIX + NEVER, runs=60)
+    assert ptactors(tmp_path, *shlex.split(command)[1:], "--log", "none").returncode == 1
+
+
+def test_a_scenario_that_is_not_found_by_its_name_is_named_in_the_line(tmp_path) -> None:
+    (tmp_path / "deep").mkdir()
+    write_sample(tmp_path / "deep", rest=MATRIX + NEVER, runs=60)
+    done = ptactors(tmp_path, "run", "deep/sample.toml", "--jobs", "1", "--host", "direct", "--no-shrink", "--log", "none")
+    command = next(line.strip() for line in done.stdout.splitlines() if line.strip().startswith("ptactors replay pt1."))
+    assert command.endswith(" --scenario deep/sample.toml")
+    assert ptactors(tmp_path, *shlex.split(command)[1:], "--log", "none").returncode == 1
+
+
+def test_the_failure_is_shrunk_and_the_small_file_shows_it(violated) -> None:
+    folder, out = violated
+    told = out[out.index("Shrunk: ") :]
+    assert told.startswith("Shrunk: mixed_page_size_tlb (2M over 4K)\n")
+    assert "least possible" in told
+    assert told.count("<-- HAZARD") == 1
+    assert all(len(line) <= 80 for line in told[: told.index(" replay: ")].splitlines())
+    command = next(line.removeprefix(" replay:") for line in told.splitlines() if line.startswith(" replay:"))
+    assert "-min.toml" in command
+    done = ptactors(folder, *shlex.split(command)[1:], "--log", "none", "--jobs", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "seen in 1 of 1 schedule" in done.stdout
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> list[str]:
+    """The command line of a run that fails, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    write_sample(tmp_path, rest=MATRIX + NEVER, runs=60)
+    return ["run", "sample.toml", "--jobs", "1", "--host", "direct", "--log", "none"]
+
+
+def test_a_budget_that_is_spent_is_said_to_be(here, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("ptactors.cli.shrinking.RATE", 50)
+    assert invoke([*here, "--shrink-time", "40s"]) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "not settled: the budget of 2000 steps was spent" in " ".join(out.split())
+    assert " replay:  ptactors shrink pt1." in out
+
+
+def test_what_the_clock_cuts_goes_to_stderr(here, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("ptactors.cli.shrinking.RATE", 10**9)
+    assert invoke([*here, "--shrink-time", "1ms"]) == 1
+    out, err = capsys.readouterr()
+    assert "shrinking was ended after 0.001 s; what it had reached:\nShrunk: mixed_page_size_tlb" in err
+    assert invoke([*here, "--no-shrink"]) == 1
+    assert capsys.readouterr() == (out, "")
 
 
 def test_the_saved_log_is_whole_and_the_oracles_find_the_same(violated) -> None:

@@ -52,7 +52,7 @@ def shrunk_run(name: str, number: int, hazard: str):
         outcome = next(iter(play_many(scenario, cell, strategy="portfolio", seeds=[seed], host="direct")))
         if any(finding.hazard == hazard for finding in outcome.findings):
             run = perform(scenario, cell, Replay(outcome.schedule), "portfolio", seed)
-            made = shrink(run, hazard=hazard, words=lambda goal: WORDS, stop=never, progress=lambda word: None)
+            made = shrink(run, goal=goal_of(run, hazard), words=lambda goal: WORDS, stop=never, progress=lambda word: None)
             return made.case.run, made.goal
     raise AssertionError
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from fake_world import FINDING, FUNCTIONS, SAMPLE, story
+from fake_world import FINDING, FUNCTIONS, SAMPLE, A, story
 
 from ptactors.log.symbol import Symbols
-from ptactors.model.event import EVENTS
+from ptactors.model.event import EVENTS, EntryWrite
 from ptactors.model.hazard import Finding
 from ptactors.report.describe import WORDS, describe
 from ptactors.report.diagram import WIDTH, diagram
@@ -99,6 +99,11 @@ def test_the_words_of_every_record_are_one_line() -> None:
         text = describe(event, SYMBOLS)
         assert text
         assert text == " ".join(text.split())
+
+
+def test_an_inaccessible_page_is_told() -> None:
+    told = {new: describe(EntryWrite("pte_set", 0, "p", 0, A, 5, 1, 0, 0x1067, new), SYMBOLS) for new in (0, 0x1120, 0x1067)}
+    assert list(told.values()) == ["pte_set A", "pte_set A -> 0x1 (PROT_NONE)", "pte_set A -> 0x1"]
 
 
 def test_the_failure_text_pastes_into_a_mail() -> None:

@@ -5,11 +5,13 @@ import json
 import re
 from pathlib import Path
 
+import lark
 import pytest
 from fake_world import ACTORS, story
-from page_runs import HOSTILE, case1, hostile_document, hostile_log, write
+from page_runs import HOSTILE, case1, hostile_document, hostile_log, stress_document, write
 
 from ptactors.cli.main import DIVERGED, HELD, USAGE, invoke
+from ptactors.kernel.operation import ADVICES
 from ptactors.log.symbol import Symbols
 from ptactors.model import event as ev
 from ptactors.model.event import EVENTS
@@ -19,6 +21,7 @@ from ptactors.report.page_cone import cone_of, eventful, hazard_row
 from ptactors.report.page_events import FIELDS, entry
 from ptactors.report.page_run import mermaid_of, read_run, run_page
 from ptactors.report.page_why import whys
+from ptactors.report.page_words import gloss
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +104,26 @@ def test_a_step_without_records_has_the_row_before_it() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(0, "none"), (0x1067, "leaf"), (0x2000E7, "huge"), (1 << 52, "other"), (1 << 55 | 1 << 7, "other")],
+    [(0, "none"), (0x1067, "leaf"), (0x2000E7, "huge"), (1 << 52, "other"), (1 << 55 | 1 << 7, "other"), (0x1120, "other")],
 )
 def test_entries_are_taken_apart(value: int, expected: str) -> None:
     assert entry(value)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0x1122, "page 0x1, PROT_NONE"), (0x2001A2, "2M page 0x200, PROT_NONE"), (1 << 52, "not present")],
+)
+def test_an_inaccessible_page_is_shown(value: int, shown: str) -> None:
+    assert entry(value)[2] == shown
+
+
+def test_what_a_system_call_asks_for_is_told() -> None:
+    said = {advice: gloss(ev.SyscallEnter(0, "L", "madvise", "P", 0, 4096, advice)) for advice in ADVICES}
+    assert all(said.values())
+    assert "no longer needs" in said["DONTNEED"]
+    assert not any("no longer" in text for advice, text in said.items() if not advice.startswith("DONTNEED"))
+    assert "asks for huge pages" in gloss(ev.SyscallEnter(0, "L", "process_madvise", "P", 0, 4096, "COLLAPSE"))
 
 
 def test_the_fields_that_are_sent_exist() -> None:
@@ -138,6 +157,41 @@ def test_mermaid_is_a_diagram_of_the_cpus(log: Path) -> None:
     assert lines[:3] == ["sequenceDiagram", "    participant cpu0", "    participant cpu1"]
     assert sum("HAZARD" in line for line in lines) == 1
     assert all(re.match(r"    (participant cpu\d|Note over cpu\d(,cpu\d)?: |cpu\d-\)cpu\d: )", line) for line in lines[1:])
+
+
+MERMAID = lark.Lark(
+    r"""
+    start: "sequenceDiagram\n" participant+ (note | message)*
+    participant: "    participant " CPU "\n"
+    note: "    Note over " CPU ["," CPU] ": " text "\n"
+    message: "    " CPU "-)" CPU ": " text "\n"
+    text: (PLAIN | CHARACTER)+
+    CPU: /cpu[0-9]+/
+    CHARACTER: /#[0-9]+;/
+    PLAIN: /[^\n#;<>"`%{}&]+/
+    """,
+    parser="earley", lexer="dynamic",
+)  # fmt: skip
+"""What we use of Mermaid's sequence diagrams. Its own parser takes more; nothing in a text may mean anything to it."""
+
+
+@pytest.mark.parametrize("hostile", [False, True])
+def test_mermaid_is_grammatical_and_names_only_cpus_that_take_part(log: Path, tmp_path: Path, hostile: bool) -> None:
+    text = mermaid_of(read_run(hostile_log(tmp_path) if hostile else log))
+    tree = MERMAID.parse(text)
+    declared = [str(each.children[0]) for each in tree.find_data("participant")]
+    used = {str(child) for kind in ("note", "message") for each in tree.find_data(kind) for child in each.children
+            if isinstance(child, lark.Token)}  # fmt: skip
+    assert len(set(declared)) == len(declared)
+    assert used == set(declared)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["    Note over cpu0: a; b\n", "    Note over: x\n", "    cpu0-)cpu1: <b>\n", "    Note over cpu0: a\nb\n", "cpu0\n"]
+)
+def test_the_grammar_refuses_what_mermaid_would_take_for_something_else(wrong: str) -> None:
+    with pytest.raises(lark.exceptions.LarkError):
+        MERMAID.parse("sequenceDiagram\n    participant cpu0\n" + wrong)
 
 
 # -- hostile input and damage ---------------------------------------------------------------------------------------------
@@ -222,6 +276,56 @@ def test_a_folder_of_logs_is_a_campaign(log: Path, tmp_path: Path) -> None:
     assert "not a log of ptactors" in page
     for target in re.findall(r'href="\./([^"]+)"', page):
         assert (out.parent / target).is_file(), target
+
+
+def test_the_folder_of_a_stress_campaign_shows_growth_ends_failures_and_runs(log: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "stress"
+    folder.mkdir()
+    (folder / "case1.jsonl").write_bytes(log.read_bytes())
+    (folder / "campaign.jsonl").write_text("a journal", encoding="utf-8")
+    (folder / "campaign.json").write_text(json.dumps(stress_document()), encoding="utf-8")
+    out = tmp_path / "out.html"
+    assert invoke(["report", str(folder), "-o", str(out), "--with-runs"]) == HELD
+    page = out.read_text(encoding="utf-8")
+    for words in ("Stress campaign", "distinct steps and events", "all cells ends at 5", "VmPTE over time", "Failing schedules",
+                  "ptactors run stress-8cpu", "violated by stress-8cpu: 2 schedules, first with seed 1", "deadlock",
+                  "is known of this kernel", "no schedule reached: 1"):  # fmt: skip
+        assert words in page, words
+    links = re.findall(r'href="\./([^"]+)"', page)
+    assert any(target.endswith(".html") for target in links)
+    assert all((out.parent / target).is_file() for target in links)
+    assert invoke(["report", str(folder / "campaign.json"), "-o", str(tmp_path / "same.html")]) == HELD
+
+
+def test_the_folder_is_that_of_the_logs_where_there_is_no_campaign(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(log.read_bytes())
+    out = tmp_path / "o.html"
+    assert invoke(["report", str(tmp_path), "-o", str(out)]) == HELD
+    assert "Stress campaign" not in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", [{"cells": [{}]}, {"cells": [3]}, {"coverage": {}, "cells": [{"name": 1}]}])
+def test_a_damaged_stress_document_is_a_usage_error(damage: dict, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "campaign.json"
+    file.write_text(json.dumps(stress_document() | damage), encoding="utf-8")
+    assert invoke(["report", str(file), "-o", str(tmp_path / "o.html")]) == USAGE
+    assert "not a whole document of 'ptactors stress'" in capsys.readouterr().err
+
+
+def test_a_document_shows_what_each_member_of_a_portfolio_did(log: Path, tmp_path: Path) -> None:
+    document = hostile_document()
+    cell = document["scenarios"][0]["cells"][0]
+    cell["members"] = {
+        "pos": {"schedules": 7, "new": 3, "hazards": {"leak": 2}},
+        "urw": {"schedules": 5, "new": 0, "hazards": {}},
+    }
+    cell["witness"]["log"] = str(log)
+    (tmp_path / "d.json").write_text(json.dumps(document), encoding="utf-8")
+    out = tmp_path / "o.html"
+    assert invoke(["report", str(tmp_path / "d.json"), "-o", str(out)]) == HELD
+    page = out.read_text(encoding="utf-8")
+    assert re.search(r">pos</th><td[^>]*>7</td><td[^>]*>3</td><td>leak 2</td>", page)
+    assert "VmPTE over time" in page
 
 
 def test_an_empty_folder_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_runs import case1, hostile_document, hostile_log, write
+from page_runs import HOSTILE, case1, hostile_document, hostile_log, stress_document, write
 
+from ptactors.campaign.names import known_names
+from ptactors.campaign.witness import write_outcome
 from ptactors.report.page_campaign import campaign_page, read_campaign
 from ptactors.report.page_run import read_run, run_page
+from ptactors.scenario.load import load
+from ptactors.scenario.matrix import cells
+from ptactors.world import play
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -41,12 +46,18 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     logs = folder / "logs"
     logs.mkdir()
     (logs / "case1.jsonl").write_bytes(log.read_bytes())
+    stress, attacked = folder / "stress", folder / "attacked"
+    for place, document in ((stress, stress_document(log=str(log))), (attacked, stress_document(" ".join(HOSTILE), HOSTILE[0]))):
+        place.mkdir()
+        (place / "campaign.json").write_text(json.dumps(document), encoding="utf-8")
     made = {
         "case1": run_page(read_run(log)),
         "hostile": run_page(read_run(hostile_log(folder))),
         "empty": run_page(read_run(write(folder / "empty.jsonl", []))),
         "campaign": campaign_page(read_campaign(logs), folder / "campaign.html"),
         "hostile-campaign": campaign_page(read_campaign(folder / "hostile.json"), folder / "x.html"),
+        "stress": campaign_page(read_campaign(stress), folder / "stress.html"),
+        "hostile-stress": campaign_page(read_campaign(attacked), folder / "y.html"),
     }
     for name, text in made.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
@@ -88,10 +99,13 @@ def open_tab(browser: Any, pages: dict[str, Path]) -> Iterator[Any]:
         tab.page.close()
 
 
-@pytest.mark.parametrize("name", ["case1", "hostile", "empty", "campaign", "hostile-campaign"])
+CAMPAIGNS = ("campaign", "hostile-campaign", "stress", "hostile-stress")
+
+
+@pytest.mark.parametrize("name", ["case1", "hostile", "empty", *CAMPAIGNS])
 def test_a_page_opens_without_an_error_and_asks_for_nothing(name: str, open_tab: Any) -> None:
     tab = open_tab(name)
-    if name not in ("campaign", "hostile-campaign", "empty"):
+    if name not in (*CAMPAIGNS, "empty"):
         for key in "hweewbek":
             tab.press(key)
         for summary in tab.page.query_selector_all("summary"):
@@ -227,7 +241,7 @@ def test_everything_can_be_reached_by_tab_alone(open_tab: Any) -> None:
 
 @pytest.mark.skipif(not AXE, reason="axe-core is not installed (npm install axe-core)")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["case1", "hostile", "campaign", "hostile-campaign"])
+@pytest.mark.parametrize("name", ["case1", "hostile", *CAMPAIGNS])
 def test_axe_has_nothing_to_say(name: str, scheme: str, browser: Any, pages: dict[str, Path]) -> None:
     page = browser.new_page(color_scheme=scheme, bypass_csp=True)
     page.goto(f"file://{pages[name]}")
@@ -237,3 +251,23 @@ def test_axe_has_nothing_to_say(name: str, scheme: str, browser: Any, pages: dic
     violations = page.evaluate("axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.slice(0, 3).map((n) => n.html)]))")
     page.close()
     assert violations == []
+
+
+@pytest.mark.full
+def test_the_page_of_a_run_of_eight_cpus_with_a_finding_loads_in_two_seconds(browser: Any, tmp_path: Path) -> None:
+    scenario = load(ROOT / "scenarios" / "stress-8cpu.toml", known_names())
+    cell = cells(scenario, {"reclaim_scan": False, "map_lock_recheck": False}, "v6.14")[0]
+    outcome = next(
+        outcome
+        for seed in range(20)
+        if (outcome := play(scenario, cell, strategy="run-length", seed=seed, record=True, host="direct")).findings
+        and outcome.steps > 5000
+    )
+    log, file = tmp_path / "run.jsonl", tmp_path / "run.html"
+    write_outcome(log, outcome, scenario)
+    file.write_text(run_page(read_run(log)), encoding="utf-8")
+    tab = Tab(browser, file)
+    loaded = tab.page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    tab.page.close()
+    assert tab.trouble == []
+    assert 0 < loaded < 2000

@@ -10,12 +10,15 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_machines import scenario as scenario_of
+from small_machines import text, vma
 
+from ptactors.campaign.again import Broken
 from ptactors.campaign.names import known_names
 from ptactors.cli.main import invoke
 from ptactors.engine.choices import Choices, Follow, Noted
-from ptactors.engine.strategy.base import dependent
 from ptactors.engine.strategy.bounded import Bounded, preemptions
+from ptactors.engine.strategy.pending import Touched
 from ptactors.engine.strategy.random import Random
 from ptactors.engine.strategy.replay import Replay
 from ptactors.errors import UsageError
@@ -31,7 +34,7 @@ from ptactors.shrink.recall import perform
 from ptactors.shrink.reduce import renamed
 from ptactors.shrink.session import Shrunk, shrink
 from ptactors.shrink.text import render
-from ptactors.shrink.trial import Bench, Goal, goal_of
+from ptactors.shrink.trial import Bench, Goal, goal_of, goal_of_broken
 from ptactors.world import play, play_many
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,8 +58,8 @@ def failing_run(scenario, cell, hazard: str, strategy: str = "portfolio"):
     raise AssertionError(f"no run with {hazard}")
 
 
-def shrunk_run(run, hazard: str | None = None, stop=lambda: False) -> Shrunk:
-    return shrink(run, hazard=hazard, words=lambda goal: WORDS, stop=stop, progress=lambda word: None)
+def shrunk_run(run, hazard: str | None = None, stop=lambda: False, most: int | None = None) -> Shrunk:
+    return shrink(run, goal=goal_of(run, hazard), words=lambda goal: WORDS, stop=stop, progress=lambda word: None, most=most)
 
 
 @pytest.fixture(scope="module", params=NAMED)
@@ -214,6 +217,42 @@ def test_without_time_the_run_stays_and_nothing_is_claimed() -> None:
     assert shrunk.goal.finding(shrunk.case.run.outcome) is not None
 
 
+def test_a_budget_of_steps_ends_it_whatever_the_clock_says() -> None:
+    name, number, hazard, _ = NAMED["problem 1"]
+    scenario = load(ROOT / "scenarios" / f"{name}.toml", known_names())
+    run = failing_run(scenario, cells(scenario)[number], hazard)
+    one, same, whole = (shrunk_run(run, hazard, most=most) for most in (5000, 5000, None))
+    assert one.text() == same.text()
+    assert (one.last, one.runs) == (same.last, same.runs)
+    assert one.unfinished == "the budget of 5000 steps was spent"
+    assert "not settled: the budget of 5000 steps was spent" in str(one.proof)
+    assert one.runs < whole.runs
+    assert whole.unfinished == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "condition", "alone"),
+    [
+        ("forbidden", "hazard(mixed_page_size_tlb)", True),
+        ("forbidden", "hazard(leak) or (hazard(mixed_page_size_tlb))", True),
+        ("forbidden", "any other violation", True),
+        ("forbidden", "hazard(mixed_page_size_tlb) and VmPTE == 4", False),
+        ("forbidden", "not hazard(mixed_page_size_tlb)", False),
+        ("always", "hazard(mixed_page_size_tlb)", False),
+    ],
+)
+def test_a_violated_expectation_becomes_the_goal(kind: str, condition: str, alone: bool) -> None:
+    """Where the hazard by itself violates it, the hazard; else all of it must stay true, or false."""
+    name, number, hazard, _ = NAMED["case 1"]
+    scenario = load(ROOT / "scenarios" / f"{name}.toml", known_names())
+    run = failing_run(scenario, cells(scenario)[number], hazard)
+    goal = goal_of_broken(run, Broken(kind, condition, ("leak", "mixed_page_size_tlb")))
+    if alone:
+        assert goal.hazard == "mixed_page_size_tlb"
+    else:
+        assert goal == Goal(condition=condition if kind == "forbidden" else f"not ({condition})")
+
+
 def test_a_run_without_anything_wrong_cannot_be_shrunk() -> None:
     scenario = load(ROOT / "scenarios" / "case1-mixed-page-size.toml", known_names())
     run = perform(scenario, cells(scenario)[0], Choices(()), "random", 0)
@@ -277,6 +316,27 @@ def test_a_scenario_survives_being_written(path: Path) -> None:
         assert mine == theirs[: cell.config.machine.cpus]
 
 
+@pytest.mark.parametrize(
+    "keys", [{"prot": "none"}, {"prot": "ro"}, {"prot": "rw"}, {"writable": False}, {"mapped": False}], ids=str
+)
+def test_what_a_program_may_do_with_a_vma_survives(keys: dict[str, object]) -> None:
+    made = scenario_of(text("madvise A DONTNEED", vmas=vma(**keys)))
+    written = render(made, cells(made)[0], name="small", title="t", why="w", exists="hazard(leak)")
+    assert loads(written, "small.toml", known_names()).vmas == made.vmas
+
+
+def test_what_is_true_of_a_run_without_steps_shrinks_to_one() -> None:
+    """A failed ``always`` on counts, say: the fewest programs that break it may be none."""
+    made = scenario_of(text("madvise A DONTNEED", "read A -> r"))
+    first = play(made, cells(made)[0], strategy="random", seed=0, host="direct")
+    run = perform(made, cells(made)[0], Replay(first.schedule), "random", 0)
+    goal = goal_of_broken(run, Broken("always", "flushes == 4", ()))
+    shrunk = shrink(run, goal=goal, words=lambda goal: WORDS, stop=lambda: False, progress=lambda word: None)
+    assert (shrunk.last["steps"], shrunk.last["operations"], shrunk.case.preemptions) == (0, 0, 0)
+    (again,) = cells(loads(shrunk.text(), "small.toml", known_names()))
+    assert [expect.condition.text for expect in again.expects] == ["not (flushes == 4)"]
+
+
 keys = st.sampled_from([("a",), ("b", 0), ("b", 1), ("b", -1), ("c", 2, 3), ("c", 2, -1)])
 made = st.builds(
     Made, st.integers(0, 2), st.lists(keys, max_size=2).map(tuple), st.lists(keys, max_size=2).map(tuple),
@@ -293,7 +353,9 @@ def test_orders_keep_every_dependence(steps: list[Made]) -> None:
         reached = past(before, later)
         for earlier in range(later):
             other = steps[earlier]
-            if other.actor == step.actor or dependent((other.reads, other.writes), (step.reads, step.writes)):
+            if other.actor == step.actor or Touched(None, (other.reads, other.writes)).dependent(
+                Touched(None, (step.reads, step.writes))
+            ):
                 assert reached[earlier], (earlier, later)
     turns = [(f"cpu{step.actor}", at, "") for at, step in enumerate(steps)]
     for order in orders(turns, steps, len(steps)):

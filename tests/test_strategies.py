@@ -13,8 +13,9 @@ from ptactors.config import Config
 from ptactors.engine.baton import Baton
 from ptactors.engine.contest import Contest
 from ptactors.engine.probe import Lesson, learn
-from ptactors.engine.strategy.base import Profile, Sampler, dependent, overlap
+from ptactors.engine.strategy.base import Profile, Sampler
 from ptactors.engine.strategy.bounded import Bounded, delays, preemptions
+from ptactors.engine.strategy.pending import Cells, Touched
 from ptactors.engine.strategy.portfolio import MEMBERS, member_of
 from ptactors.engine.strategy.table import STRATEGIES, make_strategy
 from ptactors.errors import UsageError
@@ -470,16 +471,53 @@ def test_a_run_of_the_portfolio_is_a_run_of_its_member() -> None:
 # -- dependence -----------------------------------------------------------------------------------------------------------
 
 
-def test_footprints_depend_where_one_writes_what_the_other_touches() -> None:
-    x, y = ("toy", "x"), ("toy", "y")
-    assert dependent(((x,), ()), ((), (x,)))
-    assert dependent(((), (x,)), ((x,), ()))
-    assert dependent(((), (x,)), ((), (y, x)))
-    assert not dependent(((x,), ()), ((x,), ()))
-    assert not dependent(((), (x,)), ((), (y,)))
-    assert overlap((("entry", 1, ANY),), (("entry", 1, 5),))
-    assert not overlap((("entry", 1, ANY),), (("entry", 2, 5),))
-    assert overlap((("entry", 1, ANY),), (("entry", 1, ANY),))
+KEYS = [("toy", "x"), ("toy", "y"), ("alone",), ("entry", 1, ANY), ("entry", 1, 5), ("entry", 2, 5), ("entry", 2, ANY), ("e", 1)]
+
+
+@pytest.mark.parametrize("a", KEYS)
+@pytest.mark.parametrize("b", KEYS)
+def test_cells_meet_where_the_definition_says_so(a, b) -> None:
+    same = a == b or (len(a) == len(b) > 1 and ANY in (a[-1], b[-1]) and a[:-1] == b[:-1])
+    assert Cells((a,)).meets(Cells((b,))) == same
+    assert Cells((a, ("other", 7))).meets(Cells((("third", 8), b))) == same
+    writes, reads, nothing = Touched(None, ((), (a,))), Touched(None, ((b,), ())), Touched(None, ((), ()))
+    assert writes.dependent(reads) == reads.dependent(writes) == writes.dependent(Touched(None, ((), (b,)))) == same
+    assert not Touched(None, ((a,), ())).dependent(reads), "two reads"
+    assert not writes.dependent(nothing)
+
+
+class _Counted:
+    """Counts how often footprints are asked for."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.asked = 0
+        touches = Put.touches
+
+        def counted(step, state):
+            self.asked += 1
+            return touches(step, state)
+
+        monkeypatch.setattr(Put, "touches", counted)
+
+
+def test_footprints_of_waiting_steps_are_not_worked_out_again_and_again(monkeypatch) -> None:
+    """One actor waits with a step that nobody touches while the other makes a hundred."""
+
+    def lives() -> tuple[Life, ...]:
+        async def busy() -> None:
+            for _ in range(100):
+                await Put("x", 1)
+
+        async def waiting(name: str) -> None:
+            await Put(name, 1)
+
+        return busy(), *(waiting(f"y{n}") for n in range(7))
+
+    lesson = lesson_of(lives)
+    counted = _Counted(monkeypatch)
+    steps = len(run(lives, "pos:all", 3, lesson).turns)
+    assert steps == 107
+    assert counted.asked <= 2 * steps
 
 
 def test_lock_programs_end_under_every_strategy() -> None:

@@ -226,9 +226,43 @@ def test_the_command_prints_a_table_or_a_document(tmp_path, capsys) -> None:
     assert bool(goal["portfolio"]) == bool(code)
 
 
+def test_pieces_of_campaigns_make_the_same_table_for_any_number_of_processes(tmp_path, capsys) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text(HAZARD, encoding="utf-8")
+    words = ["bench", "strategies", str(path), "--seeds", "7", "--cap", "30", "--strategy", "random", "--strategy", "run-length"]
+    tables = []
+    for jobs in ("1", "2"):
+        out = tmp_path / f"{jobs}.txt"
+        assert invoke([*words, "--jobs", jobs, "-o", str(out)]) == 0
+        tables.append(capsys.readouterr().out)
+        assert out.read_text(encoding="utf-8") == tables[-1]
+    assert tables[0] == tables[1]
+    whole = measure(goals(scenario(HAZARD))[0], "random", seeds=7, cap=30)
+    assert f"random               median {whole.median or '>30':>6}" in tables[0].replace(".0", "")
+
+
+def test_what_was_not_found_is_more_than_the_cap(tmp_path, capsys) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text(HAZARD.replace("two_translations_one_va", "double_free"), encoding="utf-8")
+    words = ["bench", "strategies", str(path), "--seeds", "2", "--jobs", "1", "--strategy", "random", "--strategy", "pos"]
+    assert invoke([*words, "--cap", "9", "--cap", "pos=4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == [
+        "  random               median     >9  worst     >9  found in 0 of 2",
+        "  pos                  median     >4  worst     >4  found in 0 of 2",
+    ]
+    assert invoke([*words, "--cap", "9", "--steps", "1", "--json"]) == 0
+    assert [each["cap"] for each in json.loads(capsys.readouterr().out)["goals"][0]["strategies"]] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--strategy", "pctt"], "unknown strategy 'pctt'"), ([], "no scenario given says that a hazard exists")],
+    [
+        (["--strategy", "pctt"], "unknown strategy 'pctt'"),
+        ([], "no scenario given says that a hazard exists"),
+        (["--cap", "uwr=3"], "strategy 'uwr' is not compared"),
+        (["--cap", "many"], "is neither a number of schedules nor a strategy's NAME=N"),
+    ],
 )
 def test_what_cannot_be_measured_is_a_usage_error(tmp_path, capsys, words: list[str], message: str) -> None:
     path = tmp_path / "small.toml"

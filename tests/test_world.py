@@ -279,16 +279,6 @@ def test_early_callbacks_run_before_anything_else_can() -> None:
     assert any(c and min(c) < max(e) for c, e in zip(calls, ends, strict=True))
 
 
-def test_causes_name_an_earlier_step_of_another_actor() -> None:
-    done = run(CASES["race"], 1)
-    actor_of = {s: a for s, a, _ in done.records or ()}
-    assert done.causes
-    for step, cause in done.causes.items():
-        assert 0 < cause < step
-        if step in actor_of and cause in actor_of:
-            assert actor_of[step] != actor_of[cause]
-
-
 def test_functions_are_the_kernels_names() -> None:
     done = run(CASES["race"], 1)
     stacks = set(done.functions.values())

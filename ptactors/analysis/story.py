@@ -20,6 +20,9 @@ Words = Callable[[Any, Symbols], str]
 """An event in a few words; the report room knows them."""
 _JUDGED = 100_000
 """Up to so many events the oracles run, to mark the steps of hazards."""
+_ENTRIES = ("sys_enter", "page_fault_user", "csd_function_entry")
+_RETURNS = ("sys_exit", "page_fault_done", "csd_function_exit")
+"""Events with which a CPU enters and leaves the kernel; of one actor they are nested."""
 _FORMS = "A+0x3000, 0x7f0000203000, frame:0x100001, table:0x100004, pte:0x100004, mmap:P, cpu1, gather:1, gp:1 or step:61"
 
 
@@ -32,7 +35,7 @@ class Moment:
     ev: str
     text: str
     cause: int | None
-    """The step of another actor that made it possible."""
+    """The step that made it possible; world/recording.py says which that is."""
     cause_text: str
     """What that step was; '' where it stands in the story itself, or is not known."""
     hazards: tuple[str, ...]
@@ -52,7 +55,7 @@ def tell(log: SavedLog, what: str, words: Words) -> Story:
     index = _index(log)
     chain = re.fullmatch(r"step[: ]\s*(\d+)", what.strip())
     if chain:
-        steps = _chain(index.causes, int(chain[1]))
+        steps = _chain(index, int(chain[1]))
         chosen = [fields for fields in log.raw() if fields["step"] in steps]
         about = f"step {chain[1]} and the chain of its causes"
     else:
@@ -74,14 +77,19 @@ class Index:
     locks: set[str] = attrs.field(factory=set)
     actors: set[str] = attrs.field(factory=set)
     causes: dict[int, int] = attrs.field(factory=dict)
+    actor_of: dict[int, str] = attrs.field(factory=dict)
+    """Step -> who made it."""
+    inside: dict[int, tuple[int, ...]] = attrs.field(factory=dict)
+    """Step -> the steps in which the calls, faults and interrupts it is in the middle of began, outermost first."""
     events: int = 0
 
 
 def _index(log: SavedLog) -> Index:
     index = Index()
+    within: dict[str, tuple[int, ...]] = {}
     for fields in log.raw():
         index.events += 1
-        index.actors.add(str(fields.get("actor")))
+        _place(index, within, str(fields.get("actor")), fields)
         area = _area(fields)
         if area is not None:
             index.symbols.learn(area)
@@ -132,11 +140,23 @@ def _hex(text: str) -> int | None:
         return None
 
 
-def _chain(causes: Mapping[int, int], step: int) -> set[int]:
-    steps = {step}
-    while (step := causes.get(step, 0)) and step not in steps:
-        steps.add(step)
-    return steps
+def _chain(index: Index, step: int) -> dict[int, None]:
+    """The step, what it hangs on, what that hangs on, and so on; of each also where the fault or the call began that it is in.
+
+    Code is sequential: where a step itself hangs on nobody, the nearest step before it in the same fault or call stands for it.
+    """
+    links: dict[int, None] = {}
+    told: dict[int, None] = {}
+    while step and step not in links:
+        links[step] = None
+        inside = index.inside.get(step, ())
+        told.update(dict.fromkeys((step, *inside[-1:])))
+        cause = index.causes.get(step, 0)
+        if not cause and inside:
+            before = (s for s in range(step - 1, inside[-1] - 1, -1) if index.actor_of.get(s) == index.actor_of[step])
+            cause = next((s for s in before if s in index.causes), 0)
+        step = cause
+    return told
 
 
 def _moments(log: SavedLog, chosen: list[dict[str, Any]], index: Index, words: Words) -> tuple[Moment, ...]:
@@ -173,6 +193,19 @@ def symbols_of(log: SavedLog) -> Symbols:
         if area is not None:
             symbols.learn(area)
     return symbols
+
+
+def _place(index: Index, within: dict[str, tuple[int, ...]], actor: str, fields: Mapping[str, Any]) -> None:
+    """Note whose step the line is of, and what that actor was in the middle of."""
+    index.actors.add(actor)
+    step, ev = fields["step"], fields["ev"]
+    index.actor_of.setdefault(step, actor)
+    doing = within.get(actor, ())
+    if ev in _ENTRIES:
+        doing = within[actor] = (*doing, step)
+    index.inside.setdefault(step, doing)
+    if ev in _RETURNS and doing:
+        within[actor] = doing[:-1]
 
 
 def _area(fields: Mapping[str, Any]) -> VmaInit | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from ptactors.model.paging import HPAGE_PMD_NR, HUGE, PAGE_SHIFT, PMD_SHIFT, PRESENT, SHIFT, pfn_of
+from ptactors.model.paging import HPAGE_PMD_NR, HUGE, PAGE_SHIFT, PMD_SHIFT, SHIFT, is_present, pfn_of
 
 Fields = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ def _count(fields: Fields, name: str) -> int:
 
 def _points_at(entry: int) -> range:
     """The frames that an entry maps, or the table that it points to."""
-    if entry < 0 or not entry & PRESENT:
+    if entry < 0 or not is_present(entry):
         return range(0)
     return range(pfn_of(entry), pfn_of(entry) + (HPAGE_PMD_NR if entry & HUGE else 1))
 

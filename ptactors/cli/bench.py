@@ -1,10 +1,13 @@
-"""``ptactors bench``: how good the explorer is, in numbers that do not depend on the machine."""
+"""``ptactors bench``: how good the explorer is, in numbers that do not depend on the machine, and what recording costs."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,25 +30,63 @@ def command() -> None:
     """Measure the explorer itself."""
 
 
+LOGGED = ("case1-mixed-page-size", "dontneed-refault", "thp-split", "stress-8cpu")
+"""Scenarios with which recording is measured unless others are named: short and long runs, few actors and many."""
+PIECE = 5
+"""Campaigns in one piece of work."""
+
+
+class Cap(click.ParamType[tuple[str, int]]):
+    """Reads ``N``, or ``NAME=N`` for one strategy."""
+
+    name = "N|NAME=N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """See click.ParamType; ('', N) is for every strategy."""
+        if isinstance(value, tuple):
+            return value
+        name, _, count = str(value).rpartition("=")
+        if not count.isdecimal() or not int(count):
+            self.fail(f"{value!r} is neither a number of schedules nor a strategy's NAME=N", param, ctx)
+        return name, int(count)
+
+
 @command.command("strategies")
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO...]")
 @click.option("--strategy", "names", multiple=True, metavar="NAME", help="Compare only this one; repeatable.")
 @click.option("--seeds", type=click.IntRange(1), default=25, show_default=True, help="Campaigns for each strategy.")
-@click.option("--cap", type=click.IntRange(1), default=1000, show_default=True, help="Schedules after which one gives up.")
+@click.option(
+    "--cap",
+    "caps",
+    type=Cap(),
+    multiple=True,
+    help="Schedules after which a campaign gives up, default 1000; NAME=N for one strategy; repeatable.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=1_000_000,
+    show_default=True,
+    help="And after about so many steps: long runs have a lower cap.",
+)
 @click.option("--every-cell", is_flag=True, help="Not only the first cell in which a condition is expected.")
 @click.option("--host", type=click.Choice(["trio", "direct"]), default="direct", show_default=True, help="What runs the actors.")
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Processes; default: one a CPU. Results do not depend on it.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write the table there."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def strategies(
-    scenarios: tuple[str, ...], names: tuple[str, ...], every_cell: bool, jobs: int | None, as_json: bool, **keys: Any
+    scenarios: tuple[str, ...], names: tuple[str, ...], caps: tuple[tuple[str, int], ...], every_cell: bool, jobs: int | None,
+    output: Path | None, as_json: bool, **keys: Any,
 ) -> int:  # fmt: skip
     """Count the schedules that each strategy needs until it first sees what a scenario says exists.
 
     For every condition of the kind 'exists hazard(...)' in the scenarios given (default: all that are known), and for each
-    strategy: the median and the worst number of schedules to the first hit. Exit code 1 if the portfolio falls short of what it
-    promises.
+    strategy: the median and the worst number of schedules to the first hit, '>N' where the cap came first. Exit code 1 if the
+    portfolio falls short of what it promises.
     """
-    from ptactors.campaign.bench import goals, judge_portfolio
+    from ptactors.campaign.bench import CAP, goals, judge_portfolio
     from ptactors.campaign.names import known_names
     from ptactors.cli.find import known
     from ptactors.engine.strategy.table import make_strategy
@@ -54,49 +95,85 @@ def strategies(
     wanted = names or STRATEGIES
     for name in wanted:
         make_strategy(name, 0)
+    limits = {"": CAP} | dict(caps)
+    stranger = next((name for name in limits if name and name not in wanted), None)
+    if stranger is not None:
+        raise UsageError(f"--cap: strategy {stranger!r} is not compared; compared are {', '.join(wanted)}")
     paths = find(scenarios) if scenarios else known().values()
     found = [goal for path in paths for goal in goals(load(path, known_names()), every_cell)]
     if not found:
         raise UsageError("no scenario given says that a hazard exists")
     table: list[list[Row]] = []
     judgements: list[Judgement] = []
-    for rows in _measured(found, wanted, keys, jobs or os.cpu_count() or 1):
-        table.append(rows)
-        judgement = judge_portfolio(rows)
-        if judgement is not None:
-            judgements.append(judgement)
-        if not as_json:
-            click.echo("\n".join(_lines(rows, judgement)))
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(output.open("w", encoding="utf-8")) if output else None
+
+        def tell(lines: Iterable[str]) -> None:
+            for line in lines:
+                if not as_json:
+                    click.echo(line)
+                if file is not None:
+                    print(line, file=file, flush=True)  # what is there is worth having if the rest is not waited for
+
+        for rows in _measured(found, wanted, limits, keys, jobs or os.cpu_count() or 1):
+            table.append(rows)
+            judgement = judge_portfolio(rows)
+            if judgement is not None:
+                judgements.append(judgement)
+            tell(_lines(rows, judgement))
+        tell(_last_lines(judgements))
     if as_json:
         click.echo(json.dumps(_document(table, judgements), indent=2, ensure_ascii=False))
-    else:
-        click.echo("\n".join(_last_lines(judgements)))
     return VIOLATED if any(judgement.reasons for judgement in judgements) else HELD
 
 
-def _measured(found: Sequence[Goal], names: Iterable[str], keys: dict[str, Any], jobs: int) -> Iterator[list[Row]]:
-    """The rows of one goal after the other; each row is one piece of work."""
+def _measured(
+    found: Sequence[Goal], names: Sequence[str], limits: Mapping[str, int], keys: dict[str, Any], jobs: int
+) -> Iterator[list[Row]]:
+    """The rows of one goal after the other; a few campaigns of one strategy are one piece of work."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    from ptactors.campaign.bench import measure
+    from ptactors.campaign.bench import STRIDE, Row, measure
 
-    if jobs == 1:
-        for goal in found:
-            yield [measure(goal, name, **keys) for name in names]
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = [[pool.submit(measure, goal, name, **keys) for name in names] for goal in found]
-        for row in futures:
-            yield [future.result() for future in row]
+    seeds, steps, host = keys["seeds"], keys["steps"], keys["host"]
+    starts = range(0, seeds, PIECE)
+
+    def row(goal: Goal, name: str, pieces: Iterable[Row]) -> Row:
+        every = list(pieces)
+        return Row(goal=goal, strategy=name, firsts=tuple(first for piece in every for first in piece.firsts), cap=every[0].cap)
+
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))) if jobs > 1 else None
+
+        def pieces(goal: Goal, name: str) -> list[Callable[[], Row]]:
+            cap = min(limits.get(name, limits[""]), max(1, steps // _length(goal, host)))
+            calls = [
+                functools.partial(
+                    measure, goal, name, seeds=min(PIECE, seeds - start), cap=cap, host=host, first=start * STRIDE
+                )
+                for start in starts
+            ]  # fmt: skip
+            return [pool.submit(call).result for call in calls] if pool else list(calls)
+
+        asked = ([(goal, name, pieces(goal, name)) for name in names] for goal in found)
+        for rows in list(asked) if pool else asked:
+            yield [row(goal, name, (call() for call in calls)) for goal, name, calls in rows]
+
+
+def _length(goal: Goal, host: str) -> int:
+    """Steps of one run."""
+    from ptactors.world import play
+
+    return max(1, play(goal.scenario, goal.cell, strategy="random", seed=0, host=host).steps)
 
 
 def _lines(rows: Sequence[Row], judgement: Judgement | None) -> Iterator[str]:
     goal = rows[0].goal
     yield f"{goal.scenario.name}/{goal.cell.index}  {goal.condition}"
     for row in rows:
-        median = "-" if row.median is None else f"{row.median:g}"
-        worst = "-" if row.worst is None else str(row.worst)
+        median = f">{row.cap}" if row.median is None else f"{row.median:g}"
+        worst = f">{row.cap}" if row.worst is None else str(row.worst)
         yield f"  {row.strategy:<20} median {median:>6}  worst {worst:>6}  found in {row.found} of {len(row.firsts)}"
     for reason in judgement.reasons if judgement else ():
         yield f"  portfolio: {reason}"
@@ -118,9 +195,15 @@ def _document(table: Sequence[Sequence[Row]], judgements: Sequence[Judgement]) -
                 "digest": rows[0].goal.scenario.digest,
                 "cell": rows[0].goal.cell.index,
                 "condition": rows[0].goal.condition,
-                "cap": rows[0].cap,
                 "strategies": [
-                    {"name": r.strategy, "median": r.median, "worst": r.worst, "found": r.found, "firsts": list(r.firsts)}
+                    {
+                        "name": r.strategy,
+                        "cap": r.cap,
+                        "median": r.median,
+                        "worst": r.worst,
+                        "found": r.found,
+                        "firsts": list(r.firsts),
+                    }
                     for r in rows
                 ],
                 "portfolio": reasons.get((rows[0].goal.scenario.name, rows[0].goal.cell.index, rows[0].goal.number)),
@@ -128,3 +211,21 @@ def _document(table: Sequence[Sequence[Row]], judgements: Sequence[Judgement]) -
             for rows in table
         ],
     }
+
+
+@command.command("log")
+@click.argument("scenarios", nargs=-1, metavar="[SCENARIO...]")
+@click.option(
+    "--rounds", type=click.IntRange(2), default=15, show_default=True, help="Times that each way of running takes its turn."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def log(scenarios: tuple[str, ...], rounds: int, as_json: bool) -> int:
+    """Measure what recording costs: runs without a recorder, with --log none, and recorded, in turn.
+
+    Allowed are 5 % for --log none and 20 % for recording. Exit codes: 0 both hold, 1 one does not, 3 the machine was too noisy to
+    tell.
+    """
+    from ptactors.cli import bench_log
+    from ptactors.scenario.load import find
+
+    return bench_log.run(list(find(scenarios or LOGGED)), rounds, as_json)

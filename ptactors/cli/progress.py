@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Progress:
     """Counts schedules; does nothing where stderr is not a terminal."""
 
-    def __init__(self, total: int, wanted: bool = True) -> None:
+    def __init__(self, total: int | None, wanted: bool = True) -> None:
+        """``total``: schedules in all; None if nobody knows."""
         self._total = total
         self._wanted = wanted and sys.stderr.isatty()
         self._bar: Bar | None = None
@@ -40,8 +41,12 @@ class Progress:
 
     def advance(self, batch: Any, cell: Any, runs: int) -> None:
         """So many more schedules of this cell are counted."""
+        self.counted(f"{batch.scenario.name}/{cell.index}", runs)
+
+    def counted(self, name: str, runs: int) -> None:
+        """So many more schedules of what is called so are counted."""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=runs, description=f"{batch.scenario.name}/{cell.index}")
+            self._bar.update(self._task, advance=runs, description=name)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ptactors.engine.schedule import Schedule
     from ptactors.shrink.recall import Run
 
-TOKEN_LIMIT = 100
+TOKEN_LIMIT = 400
 """Characters of a token that is shown instead of a file."""
 TURN_LIMIT = 20_000
 """Turns of a run that is made once more for its token."""
@@ -63,18 +63,22 @@ def locator(scenario: str | None) -> Callable[[Schedule], Path]:
 
 
 def replay_line(recording: Recording, otherwise: str) -> str:
-    """The command that makes the run again: by its token if that is short and finds its scenario, else by what was given."""
+    """The command that makes the run again: by its token if that is short enough to be pasted, else ``otherwise``."""
     from ptactors.cli.find import scenario_of
     from ptactors.shrink.recall import named_only, token_of_recording
 
-    given = shlex.join(["ptactors", "replay", otherwise])
     if len(recording.schedule.turns) > TURN_LIMIT:
-        return given
+        return otherwise
     try:
         token = token_of_recording(recording)
-        found = scenario_of(named_only(token))
     except (IncompatibleRecording, ReplayDivergence):
-        return given
-    if len(str(token)) > TOKEN_LIMIT or found.resolve() != Path(recording.scenario.path).resolve():
-        return given
-    return shlex.join(["ptactors", "replay", str(token)])
+        return otherwise
+    if len(str(token)) > TOKEN_LIMIT:
+        return otherwise
+    words = ["ptactors", "replay", str(token)]
+    path = Path(recording.scenario.path)
+    try:
+        found = scenario_of(named_only(token)).resolve() == path.resolve()
+    except IncompatibleRecording:
+        found = False
+    return shlex.join(words if found else [*words, "--scenario", str(path)])

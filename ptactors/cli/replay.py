@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ def command(
     if not quiet:
         where = f"{schedule.scenario}/{recording.cell.index}"
         print(f"Replay {where}  {schedule.cell}  seed {schedule.seed}  {kept.outcome.steps} steps")
-        line = replay_line(recording, recorded)
+        line = replay_line(
+            recording, shlex.join(["ptactors", "replay", recorded, *(["--scenario", scenario] if scenario else [])])
+        )
         story, findings = story_of(kept.outcome), kept.outcome.findings
         if violated:
             first = violated[0]

@@ -20,8 +20,8 @@ from ptactors.errors import UsageError
 def command(file: Path, output: Path | None, form: str | None, with_runs: bool) -> int:
     """Make one self-contained HTML page of FILE.
 
-    FILE is the log of a run (*.jsonl), the document that 'ptactors run --json' printed, or a folder of logs. A log that is cut
-    off or damaged is shown as far as it can be read.
+    FILE is the log of a run (*.jsonl), the document that 'ptactors run --json' or 'ptactors stress --json' printed, the folder of
+    a stress campaign, or a folder of logs. A log that is cut off or damaged is shown as far as it can be read.
     """
     from ptactors.log.read import LogReadFault
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ptactors.cli.options import Seeds, SeedsType, check_preset, keeping, parse_settings
+from ptactors.cli.shrink import Duration
 from ptactors.errors import UsageError
 
 
@@ -37,6 +38,14 @@ from ptactors.errors import UsageError
     help="Which runs are kept: none; each cell's witness; every one.",
 )
 @click.option("-x", "--first", is_flag=True, help="Stop at the first violation; a cell also once every exists is seen.")
+@click.option("--shrink/--no-shrink", default=True, show_default=True, help="Make the first failures small: see --shrink-time.")
+@click.option(
+    "--shrink-time",
+    type=Duration(),
+    default="20s",
+    show_default=True,
+    help="Each ends after 5000 steps of trials for a second of this, the same everywhere; at the latest when it is over.",
+)
 @keeping
 def command(scenarios: tuple[str, ...], seed: Seeds | None, **options: Any) -> int:
     """Run scenarios (files, folders or names) and judge their expectations in every cell."""
@@ -48,6 +57,7 @@ def command(scenarios: tuple[str, ...], seed: Seeds | None, **options: Any) -> i
         overrides=parse_settings(options.pop("settings")),
         preset=check_preset(options.pop("preset")),
         log_dir=Path(options.pop("log_dir")),
+        shrink=options.pop("shrink_time") * options.pop("shrink"),
         jobs=options.pop("jobs") or os.cpu_count() or 1,
         **options,
     )

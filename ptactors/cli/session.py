@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from ptactors.campaign.again import Recording
 from ptactors.campaign.run import Batch, Campaign, Plan, prepare
 from ptactors.campaign.verdict import HELD, INCONCLUSIVE, SURPRISE, VIOLATED, CellResult, ScenarioResult, conclude, worst
 from ptactors.campaign.witness import Kept, keep
@@ -23,6 +24,9 @@ from ptactors.cli.main import USAGE as EXIT_USAGE
 from ptactors.cli.main import VIOLATED as EXIT_VIOLATED
 from ptactors.cli.options import Seeds, painter
 from ptactors.cli.progress import Progress
+from ptactors.cli.recalling import replay_line
+from ptactors.cli.selfcheck import SelfCheck
+from ptactors.cli.shrinking import Shrinker
 from ptactors.errors import Diagnostic, ScenarioError, UsageError
 from ptactors.log.write import LogWriteFault
 from ptactors.report.document import Witness, document
@@ -54,6 +58,8 @@ class Request:
     color: str
     verbose: bool
     quiet: bool
+    shrink: float
+    """Seconds for which each of the first failures is shrunk; 0: none is."""
 
     def plan(self, path: Path) -> Plan:
         """What this command line wants of one scenario."""
@@ -81,6 +87,8 @@ class Session:
         self._done: dict[str, list[CellResult]] = {}
         self._witnesses: dict[tuple[str, int], Witness] = {}
         self._write_fault: LogWriteFault | None = None
+        self._check = SelfCheck(request.host)
+        self._shrinker = Shrinker(request.shrink)
 
     def run(self) -> int:
         """The exit code. Raises PtactorsError for what the user got wrong."""
@@ -141,10 +149,16 @@ class Session:
             for seed in range(result.seed, result.seed + result.tally.runs):
                 self._keep(batch, result, seed)
         if witness is None:
+            self._check.look(batch, result, None)
             return
         seed, why = witness
         kept = self._keep(batch, result, seed)
+        self._check.look(batch, result, kept)
+        recording = Recording(schedule=kept.outcome.schedule, scenario=batch.scenario, cell=result.cell)
+        told = result.verdict == VIOLATED or (request.verbose and not request.quiet)
         replay = self._replay_command(batch, result, seed, kept)
+        if told:
+            replay = replay_line(recording, replay)
         self._witnesses[result.scenario, result.cell.index] = Witness(
             seed=seed,
             why=why,
@@ -152,10 +166,22 @@ class Session:
             schedule=str(kept.schedule) if kept.schedule else None,
             log=str(kept.log) if kept.log else None,
         )
-        if result.verdict == VIOLATED or (request.verbose and not request.quiet):
+        if told:
             self._print([failure_text(result, kept, replay)])
         elif not request.quiet:
             self._print([f"  witness of {why}: {replay}"])
+        if result.verdict == VIOLATED:
+            self._shrink(recording, why, replay, kept)
+
+    def _shrink(self, recording: Recording, why: str, replay: str, kept: Kept) -> None:
+        """Make the failure small; with --json only the file of it remains."""
+        place = kept.log.with_name(f"seed-{recording.schedule.seed}-min.toml") if kept.log is not None else None
+        if place is None and self._request.as_json:
+            return
+        try:
+            self._print(list(self._shrinker.lines(recording, why, replay, place)))
+        except OSError as error:
+            print(f"error: the shrunk scenario cannot be written: {place}: {error.strerror or error}", file=sys.stderr)
 
     def _keep(self, batch: Batch, result: CellResult, seed: int) -> Kept:
         """Make the run again; a log that cannot be written is told once, and the verdicts go on."""

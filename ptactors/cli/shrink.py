@@ -8,6 +8,7 @@ import shlex
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,10 @@ from ptactors.cli.recalling import make_again, recording_options
 from ptactors.errors import UsageError
 
 if TYPE_CHECKING:
+    from ptactors.shrink.pin import Words
+    from ptactors.shrink.recall import Run
     from ptactors.shrink.session import Shrunk
+    from ptactors.shrink.trial import Goal
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -64,9 +68,8 @@ def command(
     The result is a new scenario file with a pinned order, and its diagram. Exit codes: 0 the number of preemptions is proved to
     be the least for that scenario, 3 the time was up before that was settled.
     """
-    from ptactors.shrink.pin import Words
     from ptactors.shrink.session import shrink
-    from ptactors.shrink.trial import Goal
+    from ptactors.shrink.trial import goal_of
 
     started = time.monotonic()
     run = make_again(recorded, scenario, lenient)
@@ -75,14 +78,13 @@ def command(
     if place.suffix != ".toml":
         raise UsageError(f"--save-as takes the name of a scenario file (*.toml), not {place}")
 
-    def words(goal: Goal) -> Words:
-        cell = run.recording.cell.name
-        why = f"The smallest that was found by shrinking a failing run of {name}{f' ({cell})' if cell != '-' else ''}."
-        return Words(name=place.stem, title=f"{goal}, shrunk", why=why)
-
     shrunk = shrink(
-        run, hazard=hazard, words=words, stop=lambda: time.monotonic() - started > limit, progress=_progress
-    )  # fmt: skip
+        run,
+        goal=goal_of(run, hazard),
+        words=lambda goal: words_of(run, goal, place.stem),
+        stop=lambda: time.monotonic() - started > limit,
+        progress=progress,
+    )
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(shrunk.text(), encoding="utf-8")
     kept = place.with_suffix(".schedule.json")
@@ -94,7 +96,18 @@ def command(
     return HELD if shrunk.proof.minimal else INCONCLUSIVE
 
 
-def _progress(word: str) -> None:
+def words_of(run: Run, goal: Goal, name: str) -> Words:
+    """The prose of the file that a run is shrunk to."""
+    from ptactors.shrink.pin import Words
+
+    recording = run.recording
+    cell = f" ({recording.cell.name})" if recording.cell.name != "-" else ""
+    why = f"The smallest that was found by shrinking a failing run of {recording.scenario.name}{cell}."
+    return Words(name=name, title=f"{goal}, shrunk", why=why)
+
+
+def progress(word: str) -> None:
+    """Tell a terminal what is being done."""
     if sys.stderr.isatty() and use_colour("auto", sys.stderr):
         print(f"\r\033[Kshrinking: {word} ", end="" if word != "done" else "\n", file=sys.stderr, flush=True)
 
@@ -116,8 +129,17 @@ def _document(shrunk: Shrunk, place: Path, kept: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _say(text: str) -> None:
-    print("\n".join(textwrap.wrap(text, 79, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)))
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 79, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+def shrunk_lines(shrunk: Shrunk) -> Iterator[str]:
+    """How small it has become, what is proved, and whether there could be more."""
+    changes = [f"{what} {before} -> {shrunk.last[what]}" for what, before in shrunk.first.items() if before or shrunk.last[what]]
+    yield from _wrapped(f"{', '.join(changes)}; {shrunk.runs} trials")
+    yield from _wrapped(str(shrunk.proof))
+    if shrunk.unfinished:
+        yield from _wrapped(f"{shrunk.unfinished} before every pass had come to its end; 'ptactors shrink --time' gives it more")
 
 
 def _tell(shrunk: Shrunk, name: str, place: Path, kept: Path, quiet: bool) -> None:
@@ -126,13 +148,10 @@ def _tell(shrunk: Shrunk, name: str, place: Path, kept: Path, quiet: bool) -> No
     outcome = shrunk.pinned.outcome if shrunk.pinned else shrunk.case.run.outcome
     finding = shrunk.goal.finding(outcome)
     print(f"Shrunk {name}: {shrunk.goal}")
-    changes = [f"{what} {before} -> {shrunk.last[what]}" for what, before in shrunk.first.items() if before or shrunk.last[what]]
-    _say(f"{', '.join(changes)}; {shrunk.runs} trials")
-    _say(str(shrunk.proof))
-    if not shrunk.in_time:
-        _say("the time was up before every pass had come to its end; --time gives it more")
+    for line in shrunk_lines(shrunk):
+        print(line)
     if finding is not None:
-        _say(finding.what)
+        print("\n".join(_wrapped(finding.what)))
     if not quiet:
         for line in picture(outcome, finding):
             print(line)
@@ -140,5 +159,7 @@ def _tell(shrunk: Shrunk, name: str, place: Path, kept: Path, quiet: bool) -> No
     if shrunk.pinned is not None:
         print(f"again:  {shlex.join(['ptactors', 'run', str(place)])}")
     else:
-        _say("No order of CPU steps alone leads there, so the scenario is not pinned; its schedule shows it:")
+        print(
+            "\n".join(_wrapped("No order of CPU steps alone leads there, so the scenario is not pinned; its schedule shows it:"))
+        )
         print(f"again:  {shlex.join(['ptactors', 'replay', str(kept)])}")

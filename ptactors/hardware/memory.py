@@ -178,8 +178,7 @@ def alloc_footprint(state: State, cpu: int, order: int) -> Footprint:
 def free_footprint(state: State, cpu: int, pfns: tuple[int, ...]) -> Footprint:
     """What freeing or putting these frames touches now."""
     keys: list[Key] = [pcp(cpu)]
-    for pfn in pfns:
-        first = head(pfn)
+    for first in dict.fromkeys([head(pfn) for pfn in pfns]):  # a split huge page comes as its 512 pages
         keys += [frame(first), ("entry", first, ANY)]
         keys += [data(page) for page in range(first, first + (1 << state.read(frame(first)).order)) if data(page) in state.cells]
     return tuple(keys), tuple(keys)

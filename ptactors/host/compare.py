@@ -124,6 +124,8 @@ def differences(model: Sequence[Observation], kernel: Sequence[Observation]) -> 
 
 
 def _faults_count(step: Step) -> bool:
+    if step[0] == "repeat":
+        return all(map(_faults_count, step[3:]))
     return step[0] in FAULTING or (step[0] in ("adv", "padv") and step[3] in FAULTING)
 
 
@@ -171,7 +173,11 @@ def same_class(one: str, other: str) -> bool:
 
 def spell(step: Step) -> str:
     """A step as text: ``adv 0 2M DONTNEED``."""
-    return " ".join(size(item) if isinstance(item, int) else str(item) for item in step)
+    return " ".join(size(item) if isinstance(item, int) else _word(item) for item in step)
+
+
+def _word(item: Any) -> str:
+    return f"({spell(item)})" if isinstance(item, tuple) else str(item)
 
 
 def size(number: int) -> str:

@@ -68,6 +68,9 @@ FORMS: dict[str, tuple[tuple[Callable[[Any], None], ...], int]] = {
 }
 """Operation -> what its arguments are, and how many of them it cannot do without."""
 
+REPEATED = ("w", "adv", "padv", "unmap", "prot", "lock", "unlock", "map")
+"""Operations that a ``repeat`` may hold."""
+
 
 def check(steps: Sequence[Step]) -> None:
     """Raises CannotRun for an operation that is not made live, UsageError for a malformed one."""
@@ -85,6 +88,8 @@ def _check(step: Step, files: set[str], nested: bool) -> None:
     name, *arguments = step
     if name == "t2" and not nested:
         _check(tuple(arguments), files, nested=True)
+    elif name == "repeat":
+        _check_repeat(arguments, files)
     elif name == "fork" and not nested:
         for each in arguments[0]:
             _check(each, files, nested=True)
@@ -93,6 +98,19 @@ def _check(step: Step, files: set[str], nested: bool) -> None:
         raise CannotRun(f"the operation {name!r} is not made {where}")
     elif name in FORMS:
         _check_arguments(str(name), arguments, files)
+
+
+def _check_repeat(arguments: list[Any], files: set[str]) -> None:
+    count, stride, steps = arguments[0], arguments[1], arguments[2:]
+    _number(count)
+    _stride(stride)
+    if not count or not steps:
+        raise UsageError("a repeat needs a count and at least one operation")
+    for step in steps:
+        if not step or step[0] not in REPEATED:
+            raise UsageError(f"only {', '.join(REPEATED)} are repeated")
+        for turn in (0, count - 1):
+            _check((step[0], step[1] + turn * stride, *step[2:]), files, nested=True)
 
 
 def _check_arguments(name: str, arguments: list[Any], files: set[str]) -> None:

@@ -39,7 +39,8 @@ class Translation:
 
     def number(self, label: str) -> int | None:
         """The step that the operation with this label belongs to; None for one that only keeps the order."""
-        return int(label[1:]) if label[0] in "sz" and label[1:].isdigit() else None
+        number = label[1:].partition("x")[0]
+        return int(number) if label[0] in "sz" and number.isdigit() else None
 
 
 def split(step: Step) -> tuple[int, Step]:
@@ -54,6 +55,10 @@ def needs(steps: tuple[Step, ...]) -> tuple[str, ...]:
 
 def _lacking(step: Step) -> Iterator[str]:
     verb = str(step[0])
+    if verb == "repeat":
+        for each in step[3:]:
+            yield from _lacking(each)
+        return
     name = _SYSTEM_CALLS.get(verb) or _ACCESSES.get(verb)
     if name is None or name not in OPERATIONS:
         yield verb
@@ -72,17 +77,52 @@ def _stride(step: Step) -> int:
     return int(step[3]) if len(step) > 3 else PAGE_SIZE
 
 
+def _end(step: Step) -> int:
+    """The first offset behind all that the step is about."""
+    if step[0] == "repeat":
+        return max(_end(each) for each in step[3:]) + (int(step[1]) - 1) * int(step[2])
+    return sum(_span(step))
+
+
 def access_count(step: Step) -> int:
-    """How many accesses a ``w`` or ``r`` makes, 1 for other steps."""
+    """How many operations a step is: accesses of a ``w`` or ``r``, turns of a ``repeat``, 1 for others."""
+    if step[0] == "repeat":
+        return int(step[1]) * len(step[3:])
     if step[0] not in _ACCESSES:
         return 1
     return -(-_span(step)[1] // _stride(step))
 
 
-def _lines(number: int, step: Step) -> list[str]:
-    """The program lines of one step; the last operation has a label of its own, since the other thread may wait for it."""
+def _repeat(number: int, step: Step) -> list[str]:
+    """All turns but the last as a loop, then the last."""
+    count, stride, steps = int(step[1]), int(step[2]), step[3:]
+    loop = [f"s{number}x{i}: {_operation(each, f'+i*{stride:#x}')}" for i, each in enumerate(steps)]
+    shifted = [(each[0], int(each[1]) + (count - 1) * stride, *each[2:]) for each in steps]
+    last = [f"s{number}x{len(steps) + i}: {_operation(each)}" for i, each in enumerate(shifted[:-1])]
+    return [f"repeat {count - 1} as i {{", *loop, "}", *last, f"z{number}: {_operation(shifted[-1])}"]
+
+
+def _operation(step: Step, more: str = "") -> str:
+    """A step that is one operation, as a line without a label."""
     start, length = _span(step)
     verb = str(step[0])
+    where = f"arena+{start:#x}{more}"
+    if verb == "w":
+        return f"write {where} = {step[4] if len(step) > 4 else 1}"
+    words = [f"{_SYSTEM_CALLS[verb]} {where} {length:#x}"]
+    if verb == "map":
+        words.append(str(step[4]) if len(step) > 4 else "rw")
+    elif verb in ("prot", "adv", "padv"):
+        words.append(str(step[3]))
+    return " ".join(words)
+
+
+def _lines(number: int, step: Step) -> list[str]:
+    """The program lines of one step; the last operation has a label of its own, since the other thread may wait for it."""
+    verb = str(step[0])
+    if verb == "repeat":
+        return _repeat(number, step)
+    start = _span(step)[0]
     where = f"arena+{start:#x}"
     if verb in _ACCESSES:
         count = access_count(step)
@@ -90,12 +130,7 @@ def _lines(number: int, step: Step) -> list[str]:
         last = f"z{number}: {_ACCESSES[verb]} arena+{start + (count - 1) * _stride(step):#x} {rest}"
         loop = [f"repeat {count - 1} as i {{", f"s{number}: {_ACCESSES[verb]} {where}+i*{_stride(step):#x} {rest}", "}"]
         return [*(loop if count > 1 else ()), last]
-    words = [f"z{number}: {_SYSTEM_CALLS[verb]} {where} {length:#x}"]
-    if verb == "map":
-        words.append(str(step[4]) if len(step) > 4 else "rw")
-    elif verb in ("prot", "adv", "padv"):
-        words.append(str(step[3]))
-    return [" ".join(words)]
+    return [f"z{number}: {_operation(step)}"]
 
 
 def translate(steps: tuple[Step, ...]) -> Translation:
@@ -111,7 +146,7 @@ def translate(steps: tuple[Step, ...]) -> Translation:
             programs[thread].append(f"wait cpu{before}:z{number - 1}")
         programs[thread].extend(_lines(number, step))
         before = thread
-    size = align_up(max(sum(_span(split(step)[1])) for step in steps), PMD_SIZE)
+    size = align_up(max(_end(split(step)[1]) for step in steps), PMD_SIZE)
     text = _scenario(size, programs)
     return Translation(text=text, steps=steps, accesses=tuple(access_count(split(step)[1]) for step in steps))
 

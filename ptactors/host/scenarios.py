@@ -10,13 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ptactors.config import Thp
+from ptactors.host.form import REPEATED
 from ptactors.host.sequence import Step
 from ptactors.model.paging import PAGE_SIZE, PGDIR_SIZE, PMD_SIZE, align_down
 from ptactors.scenario.model import Allocation, Content, Cpu, Scenario, Vma
 from ptactors.scenario.program import BoundCall, flatten
 
-MAX_OPERATIONS = 4000
-"""A scenario with more operations is left out: each costs the kernel's account a reading of /proc."""
+MAX_OPERATIONS = 200_000
+"""A scenario with more operations is left out."""
+MAX_STEPS = 4000
+"""A scenario with more steps, its loops being one each, is left out: each costs the kernel's account a reading of /proc."""
+_PERIOD = 4
+"""The longest body of a loop that is found again."""
+_TURNS = 64
+"""Loops with fewer turns stay as they are, with an observation after each operation."""
 FIRST_NAME = 128
 """Contents that are names are stored as bytes from here on."""
 RANGES = {
@@ -57,7 +64,45 @@ def steps_of(scenario: Scenario) -> tuple[Step, ...]:
         making.load(threads[cpu.number], cpu)
     for number, call in ordered:
         making.call(threads[number], call)
-    return tuple(making.steps)
+    steps = folded(making.steps)
+    if len(steps) > MAX_STEPS:
+        raise Unmappable(f"it has more than {MAX_STEPS} steps")
+    return steps
+
+
+def folded(steps: list[Step]) -> tuple[Step, ...]:
+    """Long loops as one ``repeat`` each: the same few operations again and again, each time as much further on."""
+    done: list[Step] = []
+    at = 0
+    while at < len(steps):
+        period, turns = max(((p, _turns(steps, at, p)) for p in range(1, _PERIOD + 1)), key=lambda found: found[0] * found[1])
+        if turns < _TURNS:
+            done.append(steps[at])
+            at += 1
+            continue
+        body = steps[at : at + period]
+        done.append(("repeat", turns, steps[at + period][1] - body[0][1], *body))
+        at += period * turns
+    return tuple(done)
+
+
+def _turns(steps: list[Step], at: int, period: int) -> int:
+    """How often ``period`` steps from ``at`` on are made, each time the same distance further on."""
+    if at + 2 * period > len(steps) or any(step[0] not in REPEATED for step in steps[at : at + period]):
+        return 1
+    stride = steps[at + period][1] - steps[at][1]
+    turns = 1
+    while (
+        stride > 0
+        and at + (turns + 1) * period <= len(steps)
+        and all(_shifted(steps[at + i], turns * stride) == steps[at + turns * period + i] for i in range(period))
+    ):
+        turns += 1
+    return turns
+
+
+def _shifted(step: Step, by: int) -> Step:
+    return (step[0], step[1] + by, *step[2:])
 
 
 def _check(scenario: Scenario, programs: list[Cpu]) -> None:

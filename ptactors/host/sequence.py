@@ -12,7 +12,9 @@ import attrs
 Step = tuple[Any, ...]
 """``("map", 0, 0x200000)``, ``("adv", 0, 0x200000, "DONTNEED")``, ``("t2", "w", 0)``: the name of an operation and its arguments.
 
-Strings and numbers, except for ``("fork", (step, ...), hold)``, which holds what the child does and whether it stays.
+Strings and numbers, except for ``("fork", (step, ...), hold)``, which holds what the child does and whether it stays, and
+``("repeat", count, stride, step, ...)``: these steps so often, each time ``stride`` bytes further on, with one observation after
+the last, whose result is 0 or the first error.
 """
 
 ARENA = 1 << 44

@@ -108,6 +108,8 @@ def _result(step: Step, results: Sequence[str]) -> int | tuple[int, ...] | str:
         return SIGSEGV
     if verb == "r":
         return tuple(sorted({int(result) for result in results}))
+    if verb == "repeat":
+        return next((_errno(int(each)) for each in results if each.startswith("-")), 0)
     if verb in ("w", "map"):
         return 0 if verb == "w" or int(results[0]) >= 0 else _errno(int(results[0]))
     return _errno(int(results[0]))

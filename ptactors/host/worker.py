@@ -54,6 +54,8 @@ class Hand:
         name, *arguments = step
         if name in ("w", "r"):
             return self._sweep(name, *arguments)
+        if name == "repeat":
+            return self._repeat(*arguments)
         call: Callable[..., tuple[int, int]] = getattr(self, f"_{name}")
         result, faults = call(*arguments)
         return shown(result), faults
@@ -62,6 +64,16 @@ class Hand:
         start = ARENA + offset
         result, faults = self._block.sweep(READ if name == "r" else WRITE, start, start + length, stride, value)
         return (signal.Signals(-result).name if isinstance(result, int) and result else result), faults
+
+    def _repeat(self, count: int, stride: int, *steps: list[Any]) -> Answer:
+        """The steps again and again, each time ``stride`` further on: 0, or the first error."""
+        first: Any = 0
+        faults = 0
+        for turn in range(count):
+            for name, offset, *rest in steps:
+                result, made = self.do([name, offset + turn * stride, *rest])
+                first, faults = first or (result if isinstance(result, str) else 0), faults + made
+        return first, faults
 
     def _map(
         self, offset: int, length: int, kind: str = "anon", prot: str = "rw", fd: str = "", foff: int = 0
@@ -168,6 +180,7 @@ class Worker:
     def unknown(self, steps: list[list[Any]]) -> str:
         """The first advice of the steps that this kernel does not know; ''."""
         asked = [step[1:] if step[0] == "t2" else step for step in steps]
+        asked += [each for step in asked if step[0] == "repeat" for each in step[3:]]
         names = [step[3] for step in asked if step[0] in ("adv", "padv")]
         return next((name for name in names if not self._hand.knows(name)), "")
 

@@ -8,7 +8,7 @@ from typing import Any
 from ptactors.log.symbol import Symbols
 from ptactors.model import event as ev
 from ptactors.model.event import event_name
-from ptactors.model.paging import HUGE, PRESENT, pfn_of
+from ptactors.model.paging import HUGE, PRESENT, is_present, pfn_of
 
 SIZES = {1 << 12: "4K", 1 << 21: "2M", 1 << 30: "1G"}
 Words = Callable[[Any, Symbols], str]
@@ -20,10 +20,10 @@ def _at(symbols: Symbols, va: int, mm: str = "") -> str:
 
 def _entry(e: ev.EntryWrite, symbols: Symbols) -> str:
     text = f"{e.what} {_at(symbols, e.va, e.mm)}"
-    if not e.new & PRESENT:
+    if not is_present(e.new):
         return text
     table = "table " if e.level and not e.new & HUGE else ""
-    return f"{text} -> {table}{pfn_of(e.new):#x}"
+    return f"{text} -> {table}{pfn_of(e.new):#x}{'' if e.new & PRESENT else ' (PROT_NONE)'}"
 
 
 def _flush(e: ev.TlbFlush, symbols: Symbols) -> str:
@@ -106,6 +106,9 @@ WORDS: dict[type, Words] = {
     ev.TableUnmap: lambda e, _: f"unmap table {e.table:#x}",
     ev.TableRead: _table_read,
     ev.GupPin: lambda e, s: f"pins {_at(s, e.va, e.mm)} -> {e.pfn:#x}",
+    ev.FaultIn: lambda e, s: f"fault in {_at(s, e.address, e.mm)}{' (write)' if e.write else ''}",
+    ev.CollapseCopy: lambda e, s: f"collapse {_at(s, e.va, e.mm)}: {e.copied} pages copied to {e.pfn:#x}",
+    ev.TableDeposit: lambda e, s: f"deposit table {e.table:#x} for {_at(s, e.va, e.mm)}",
     ev.LockAcquire: _lock("lock"),
     ev.LockFail: _lock("trylock fails: "),
     ev.LockRelease: _lock("unlock"),

@@ -19,6 +19,8 @@ from ptactors.report.page import clip, render
 from ptactors.report.page_chart import Chart, chart
 from ptactors.report.page_folder import Growth, read_folder
 from ptactors.report.page_run import read_run, run_page
+from ptactors.report.page_stress import DOCUMENT, Failure, as_campaign, failures, is_stress, vmpte_over_time
+from ptactors.report.page_stress import growth as growth_charts
 
 STYLES = ("base.css", "campaign.css")
 SCRIPTS = ("campaign.js",)
@@ -35,12 +37,21 @@ class Campaign:
     document: dict[str, Any]
     growth: Growth | None = None
     """Run by run, where the logs of a folder were read."""
+    charts: tuple[Chart, ...] = ()
+    """What the document says of growth by itself."""
+    failures: tuple[Failure, ...] = ()
+    """Of a stress campaign: the failing schedules."""
     faults: tuple[str, ...] = ()
     """Files that could not be read, or only in part."""
 
 
 def read_campaign(file: Path) -> Campaign:
-    """The document of a file, or one made of all logs below a folder. Raises UsageError for what is neither."""
+    """The document of a file, or one made of all logs below a folder, unless a stress campaign left its own there.
+
+    Raises UsageError for what is neither.
+    """
+    if (file / DOCUMENT).is_file():
+        file /= DOCUMENT
     if file.is_dir():
         document, growth, faults = read_folder(file)
         return Campaign(document=document, growth=growth, faults=faults)
@@ -48,9 +59,22 @@ def read_campaign(file: Path) -> Campaign:
         document = orjson.loads(file.read_bytes())
     except ValueError as error:
         raise UsageError(f"{file}: neither a log nor a JSON document of 'ptactors run --json': {error}") from error
+    if isinstance(document, dict) and document.get("tool") == "ptactors" and is_stress(document):
+        return _stress(file, document)
     if not isinstance(document, dict) or document.get("tool") != "ptactors" or not isinstance(document.get("scenarios"), list):
-        raise UsageError(f"{file}: a JSON document, but not one of 'ptactors run --json'")
+        raise UsageError(f"{file}: a JSON document, but not one of 'ptactors run --json' or 'ptactors stress --json'")
     return Campaign(document=document)
+
+
+def _stress(file: Path, document: dict[str, Any]) -> Campaign:
+    try:
+        return Campaign(
+            document=as_campaign(document, file.parent),
+            charts=tuple(growth_charts(document)),
+            failures=tuple(failures(document, file.parent)),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UsageError(f"{file}: not a whole document of 'ptactors stress': {type(error).__name__}: {error}") from error
 
 
 def run_pages(campaign: Campaign, folder: Path) -> Iterator[tuple[str, tuple[Path, str]]]:
@@ -61,6 +85,10 @@ def run_pages(campaign: Campaign, folder: Path) -> Iterator[tuple[str, tuple[Pat
             if _there(log):
                 name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{clip(scenario.get('name', ''), 60)}-{cell.get('index', 0)}")
                 yield log, (folder / f"{s}-{name}.html", run_page(read_run(Path(log))))
+    told = {_log(cell) for scenario in _lists(campaign.document, "scenarios") for cell in _lists(scenario, "cells")}
+    for i, failure in enumerate(campaign.failures):
+        if failure.log not in told and _there(failure.log):
+            yield failure.log, (folder / f"failure-{i}.html", run_page(read_run(Path(failure.log))))
 
 
 def campaign_page(campaign: Campaign, out: Path, pages: Mapping[str, Path] | None = None) -> str:
@@ -77,21 +105,46 @@ def campaign_page(campaign: Campaign, out: Path, pages: Mapping[str, Path] | Non
     return render(
         "campaign.html", styles=STYLES, scripts=SCRIPTS, data={}, document=document, scenarios=scenarios, counts=counts,
         presets=_presets(cells), marks=MARKS, classes=CLASSES, schedules=sum(cell["schedules"] for cell in cells),
-        charts=_charts(campaign.growth), faults=campaign.faults[:20], cells=len(cells),
+        charts=_charts(campaign), failures=_failures(campaign, out.parent, pages or {}),
+        faults=campaign.faults[:20], cells=len(cells),
         meanings={h: HAZARDS[h].rule.meaning for s in scenarios for h in s["hazards"] if h in HAZARDS},
         conditions={h for s in scenarios for h in s["hazards"] if h in HAZARDS and HAZARDS[h].severity.value == "condition"},
     )  # fmt: skip
 
 
-def _charts(growth: Growth | None) -> list[Chart]:
+def _charts(campaign: Campaign) -> list[Chart]:
+    growth = campaign.growth
     if growth is None:
-        return []
+        over_time = vmpte_over_time(_kept(campaign))
+        return [*campaign.charts, *([over_time] if over_time is not None else [])]
     charts = (
         chart("Coverage: distinct pairs of event and kernel function", "runs", {"all runs": growth.coverage}),
         chart("Distinct hazards, by strategy", "runs", growth.hazards),
         chart("VmPTE over time, in kB", "steps", dict(growth.vmpte)),
     )
     return [each for each in charts if each is not None]
+
+
+def _kept(campaign: Campaign) -> list[tuple[str, str]]:
+    """(name, log) of the runs of a document that were kept, a witness of every cell first."""
+    found = [
+        (f"{scenario.get('name', '')} {cell.get('name', '')}", _log(cell))
+        for scenario in _lists(campaign.document, "scenarios")
+        for cell in _lists(scenario, "cells")
+    ]
+    found += [(f"{failure.cell} seed {failure.seed}", failure.log) for failure in campaign.failures]
+    return [(name, log) for name, log in {log: (name, log) for name, log in reversed(found) if _there(log)}.values()][::-1]
+
+
+def _failures(campaign: Campaign, beside: Path, pages: Mapping[str, Path]) -> list[dict[str, Any]]:
+    return [
+        {
+            "cell": clip(each.cell), "seed": each.seed, "why": clip(each.why, 300), "replay": clip(each.replay, 1000),
+            "log": link(each.log, beside) if each.log else "", "scenario": link(each.scenario, beside) if each.scenario else "",
+            "page": link(str(pages[each.log]), beside) if each.log in pages else "",
+        }
+        for each in campaign.failures
+    ]  # fmt: skip
 
 
 def _lists(table: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
@@ -160,10 +213,35 @@ def _cell(anchor: str, cell: Mapping[str, Any], beside: Path, pages: Mapping[str
         "hazards": {clip(name): int(count) for name, count in cell["hazards"].items()},
         "metrics": {clip(name): value for name, value in cell["metrics"].items() if isinstance(value, int | float)},
         "reasons": [clip(reason, 400) for reason in cell.get("reasons", [])],
+        "statuses": _shares(cell.get("statuses"), schedules), "members": _members(cell),
         "expectations": expectations, "states": states[:_STATES], "left": left,
         "witness": {"why": clip(witness.get("why", "")), "replay": clip(witness.get("replay", ""), 1000)} if witness else None,
         "log": link(log, beside) if log else "", "page": link(str(pages[log]), beside) if log in pages else "",
     }  # fmt: skip
+
+
+def _shares(table: object, schedules: int) -> list[dict[str, Any]]:
+    """How runs ended, as bars."""
+    if not isinstance(table, dict):
+        return []
+    return [
+        {"name": clip(name, 40), "count": int(count), "share": 100 * int(count) / schedules if schedules else 0}
+        for name, count in table.items()
+    ]
+
+
+def _members(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each strategy of a portfolio has done."""
+    members = cell.get("members")
+    if not isinstance(members, dict):
+        return []
+    return [
+        {
+            "name": clip(name, 40), "schedules": int(m["schedules"]), "new": int(m["new"]),
+            "hazards": [(clip(hazard), int(count)) for hazard, count in m["hazards"].items()],
+        }
+        for name, m in members.items()
+    ]  # fmt: skip
 
 
 def _expectation(each: Mapping[str, Any]) -> dict[str, Any]:

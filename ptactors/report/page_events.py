@@ -8,7 +8,7 @@ from typing import Any
 from ptactors.log.symbol import Symbols
 from ptactors.model import event as ev
 from ptactors.model.event import event_name
-from ptactors.model.paging import ACCESSED, DIRTY, HUGE, INVALID_HUGE, PRESENT, WRITE, pfn_of
+from ptactors.model.paging import ACCESSED, DIRTY, HUGE, INVALID_HUGE, PRESENT, WRITE, is_present, pfn_of
 from ptactors.model.state import Record
 from ptactors.report.describe import describe
 from ptactors.report.page import clip
@@ -51,9 +51,11 @@ FIELDS: dict[type, tuple[str, ...]] = {
 
 
 def entry(value: int) -> list[Any]:
-    """An entry taken apart: [kind, frame, flags]; kind is none, table, leaf or other (swap, marker, invalid)."""
+    """An entry taken apart: [kind, frame, flags]; kind is none, table, leaf or other (swap, marker, invalid, PROT_NONE)."""
     if not value:
         return ["none", 0, ""]
+    if not value & PRESENT and is_present(value):  # no walker in hardware finds it
+        return ["other", pfn_of(value), f"{'2M ' if value & HUGE else ''}page {pfn_of(value):#x}, PROT_NONE"]
     if not value & PRESENT:
         return ["other", pfn_of(value), "huge, invalid for now" if value & INVALID_HUGE else "not present"]
     marks = [("w", WRITE), ("a", ACCESSED), ("d", DIRTY)]
@@ -71,16 +73,19 @@ def _value(event: Any, name: str) -> Any:
     return clip(value) if isinstance(value, str) else value
 
 
-def rows(records: Sequence[Record], whys: Sequence[Why | None], functions: Stacks, symbols: Symbols) -> dict[str, Any]:
-    """``events``: [step, cpu, actor, name, text, fields, cause row, reason, stack number] each; ``stacks``: their texts."""
+def rows(
+    records: Sequence[Record], whys: Sequence[Why | None], functions: Stacks, symbols: Symbols, anchors: Sequence[str]
+) -> dict[str, Any]:
+    """``events``: [step, cpu, actor, name, text, fields, cause row, reason, stack number, anchor] each; ``stacks``: their texts."""
     stacks: dict[str, int] = {}
     reasons: dict[str, int] = {}
     events: list[list[Any]] = []
-    for (step, actor, event), why in zip(records, whys, strict=True):
+    for (step, actor, event), why, anchor in zip(records, whys, anchors, strict=True):
         fields = {name: _value(event, name) for name in FIELDS.get(type(event), ())}
         stack = clip(functions.get(step, ""), 1000)
         number = stacks.setdefault(stack, len(stacks)) if stack else -1
         reason = reasons.setdefault(why.reason, len(reasons)) if why else -1
         text = clip(describe(event, symbols))
-        events.append([step, event.cpu, actor, event_name(event), text, fields, why.row if why else -1, reason, number])
+        link = why.row if why else -1
+        events.append([step, event.cpu, actor, event_name(event), text, fields, link, reason, number, anchor])
     return {"events": events, "stacks": list(stacks), "reasons": list(reasons)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import attrs
 
-from ptactors.config import HARDWARE_NOTES, KERNEL_KNOBS, MACHINE_KNOBS, PRESET_NOTES
 from ptactors.log.read import SavedLog
 from ptactors.log.symbol import Symbols
 from ptactors.model import event as ev
@@ -21,11 +19,14 @@ from ptactors.report.failure import Story, broken_expectation, failure
 from ptactors.report.page import clip, render
 from ptactors.report.page_cone import Cone, cone_of, eventful
 from ptactors.report.page_events import rows
+from ptactors.report.page_finding import Reader, Shown
+from ptactors.report.page_glossary import TERMS
 from ptactors.report.page_mermaid import mermaid
-from ptactors.report.page_why import whys
-from ptactors.report.page_words import SEVERITIES
+from ptactors.report.page_setting import kernels, named_knobs
 
 STYLES = ("base.css", "run.css")
+_AREAS = 8
+"""VMAs whose place the legend tells."""
 SCRIPTS = ("machine.js", "spans.js", "lanes.js", "panel.js", "run.js")
 
 
@@ -54,6 +55,12 @@ class Run:
         return value if isinstance(value, str) else str(value)
 
     @property
+    def knobs(self) -> dict[str, Any]:
+        """The knobs of the run, as the header has them."""
+        table = self.header.get("knobs")
+        return table if isinstance(table, dict) else {}
+
+    @property
     def command(self) -> str:
         """The command line that makes this run again."""
         words = ["ptactors", "run", clip(self.text("scenario"))]
@@ -76,7 +83,7 @@ def read_run(path: Path) -> Run:
             functions[record[0]] = line["fn"]
     return Run(
         header=log.header, trailer=log.trailer, actors=tuple(clip(name) for name in log.actors), records=records, causes=causes,
-        functions=functions, findings=Oracles.judge(records), fault=log.fault.replace(f"{path}: ", "", 1),
+        functions=functions, findings=_lead_first(Oracles.judge(records), str(log.header.get("scenario"))), fault=log.fault.replace(f"{path}: ", "", 1),
     )  # fmt: skip
 
 
@@ -94,74 +101,69 @@ def text_of(run: Run, number: int = 0) -> str:
 
 def mermaid_of(run: Run, number: int = 0) -> str:
     """The run as a Mermaid sequence diagram."""
-    return mermaid(run.records, _cones(run)[number], run.symbols)
+    symbols = run.symbols
+    cones = [cone_of(run.records, finding, symbols) for finding in run.findings] or [eventful(run.records, symbols)]
+    return mermaid(run.records, cones[number], symbols)
 
 
 def run_page(run: Run) -> str:
     """The HTML page."""
-    symbols = run.symbols
-    cones = _cones(run)
-    table = rows(run.records, whys(run.records, run.causes), run.functions, symbols)
+    reader = Reader(run.records, run.causes, run.functions, run.knobs)
+    shown = reader.shown(run.findings)
+    anchors = reader.anchors(shown)
+    plain = reader.thin(eventful(run.records, reader.symbols))
+    areas = [(e.mm, clip(e.vma), e.start, e.end) for _, _, e in run.records if type(e) is ev.VmaInit]
     data = {
-        **table,
+        **rows(run.records, reader.whys, run.functions, reader.symbols, anchors),
         "actors": list(run.actors),
-        "areas": [[e.mm, clip(e.vma), e.start, e.end] for _, _, e in run.records if type(e) is ev.VmaInit],
-        "findings": [
-            {
-                "hazard": run.findings[i].hazard if run.findings else "",
-                "row": cone.row,
-                "rows": list(cone.rows),
-                "text": text_of(run, i),
-                "mermaid": mermaid(run.records, cone, symbols),
-            }
-            for i, cone in enumerate(cones)
-        ],
+        "areas": areas,
+        "notes": reader.notes,
+        "terms": TERMS,
+        "findings": [_picture(run, each, reader) for each in shown] or [_no_finding(run, plain, reader)],
         "found": bool(run.findings),
     }
     return render(
-        "run.html", styles=STYLES, scripts=SCRIPTS, data=data, run=run, knobs=_knobs(run), notes=_notes(run),
-        findings=[_finding(f, cone) for f, cone in zip(run.findings, cones, strict=False)], plain=cones[0],
-        text=text_of(run), status=_status(run), count=len(run.records), last=run.records[-1][0] if run.records else 0,
+        "run.html", styles=STYLES, scripts=SCRIPTS, data=data, run=run, kernels=kernels(run.text("cell"), run.knobs),
+        knobs=named_knobs(run.text("cell"), run.knobs), findings=[each.telling(dict(enumerate(anchors))) for each in shown],
+        plain=plain, anchors=anchors, areas=[_area(*area[1:]) for area in areas[:_AREAS]], terms=TERMS, text=text_of(run),
+        status=_status(run), count=len(run.records), last=run.records[-1][0] if run.records else 0,
     )  # fmt: skip
 
 
-def _cones(run: Run) -> list[Cone]:
-    symbols = run.symbols
-    return [cone_of(run.records, finding, symbols) for finding in run.findings] or [eventful(run.records, symbols)]
-
-
-def _finding(finding: Finding, cone: Cone) -> dict[str, Any]:
-    oracle = HAZARDS[finding.hazard]
+def _picture(run: Run, each: Shown, reader: Reader) -> dict[str, Any]:
     return {
-        "name": finding.hazard,
-        "step": finding.step,
-        "what": clip(finding.what, 400),
-        "violation": oracle.severity.value == "violation",
-        "severity": SEVERITIES[oracle.severity.value],
-        "rule": oracle.rule,
-        "source": oracle.source,
-        "story": cone.story,
+        "hazard": each.names[0],
+        "names": each.names,
+        "row": each.cone.row,
+        "rows": list(each.cone.rows),
+        "ghosts": [[ghost.row, ghost.cpu, ghost.text] for ghost in each.ghosts],
+        "branches": [[title, [[link.row, link.text] for link in links]] for title, links in each.branches],
+        "text": text_of(run, each.number),
+        "mermaid": mermaid(run.records, each.cone, reader.symbols),
     }
 
 
-def _knobs(run: Run) -> list[dict[str, str]]:
-    """The knobs that the cell's name speaks of, with what they do."""
-    known = {**KERNEL_KNOBS, **MACHINE_KNOBS}
-    table = run.header.get("knobs")
-    values: dict[str, Any] = table if isinstance(table, dict) else {}
-    shown = []
-    for name in re.findall(r"([A-Za-z_]\w*)=", run.text("cell")):
-        if name in known:
-            value = values.get(name, "")
-            text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
-            shown.append({"name": name, "value": clip(text), "effect": known[name].metadata.get("effect", "")})
-    return shown
+def _no_finding(run: Run, plain: Cone, reader: Reader) -> dict[str, Any]:
+    return {
+        "hazard": "", "names": [], "row": plain.row, "rows": list(plain.rows), "ghosts": [], "branches": [], "text": text_of(run),
+        "mermaid": mermaid(run.records, plain, reader.symbols),
+    }  # fmt: skip
 
 
-def _notes(run: Run) -> list[tuple[str, str]]:
-    """The presets that the cell's name speaks of: a kernel or a CPU, with what it is."""
-    named = re.findall(r"(?:preset|hardware)=(\S+)", run.text("cell"))
-    return [(name, notes[name]) for name in named for notes in (PRESET_NOTES, HARDWARE_NOTES) if name in notes]
+def _area(name: str, start: int, end: int) -> str:
+    """``A = 0x7f0000200000, 2 MiB``."""
+    size, unit = end - start, "bytes"
+    for bigger in ("KiB", "MiB", "GiB"):
+        if size % 1024 or not size:
+            break
+        size, unit = size // 1024, bigger
+    return f"{clip(name, 40)} = {start:#x}, {size} {unit}"
+
+
+def _lead_first(findings: Sequence[Finding], scenario: str) -> list[Finding]:
+    """Of the hazards of one step the one first that the scenario was written for."""
+    steps = list(dict.fromkeys(finding.step for finding in findings))
+    return sorted(findings, key=lambda f: (steps.index(f.step), HAZARDS[f.hazard].rule.scenario != scenario))
 
 
 def _status(run: Run) -> str:

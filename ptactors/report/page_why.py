@@ -12,8 +12,15 @@ from typing import Any
 import attrs
 
 from ptactors.model import event as ev
-from ptactors.model.paging import PAGE_SIZE, PMD_SIZE, PRESENT, align_down, index
+from ptactors.model.paging import PAGE_SIZE, PMD_SIZE, align_down, index, is_present
 from ptactors.model.state import Record
+from ptactors.report.page_pair import hidden_tables
+
+_HIDDEN = (
+    "the hardware walk (step {step}) used the cached PTE page, whose entry was empty; the kernel's fault handler found the pmd"
+    " empty since this"
+)
+"""The reason for a fault whose walk never saw that the pmd was empty."""
 
 
 @attrs.frozen
@@ -100,7 +107,7 @@ class Causes:
         kind, cpu = type(event), event.cpu
         if kind is ev.EntryWrite:
             note["entry", event.table, event.slot] = row
-            if not event.new & PRESENT:
+            if not is_present(event.new):
                 note["cleared", cpu] = row
                 note["gone", event.level, align_down(event.va, PMD_SIZE if event.level else PAGE_SIZE)] = row
         elif kind is ev.TlbFill:
@@ -164,4 +171,8 @@ def whys(records: Sequence[Record], causes: Mapping[int, int]) -> list[Why | Non
             why = Why(first[causes[step]], "made possible by this step")
         found.append(why)
         reader.learn(row, event)
+    for row, walk in hidden_tables(records).items():
+        why = found[row]
+        if why is not None:
+            found[row] = Why(why.row, _HIDDEN.format(step=records[walk][0]))
     return found

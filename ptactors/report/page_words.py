@@ -15,15 +15,26 @@ ENTRIES = {
     "pmd_clear": "the pmd is emptied: whoever walks the page tables from here on finds nothing",
     "set_huge_pmd": "one huge page (2 MiB) is mapped where the table of small pages was or could be",
     "pmd_invalidate": "the huge page is made not present while it is split",
+    "pmd_collapse": "the PTE page is taken out of the page tables, so that nobody reaches its small pages while they are copied",
 }
 """Name of a write to an entry -> what it does."""
 VERBS = {"read": "the program reads", "write": "the program writes", "walk": "the kernel walks the table, protected by RCU"}
 """Operation -> what it is, where its own text does not say it."""
 CALLS = {
-    "madvise": "the program says that it no longer needs this range",
+    "mprotect": "the program changes what it may do with this range",
     "munmap": "the program gives the range up altogether",
     "exit": "the program ends",
 }
+ADVICES = {
+    "DONTNEED": "the program says that it no longer needs this range",
+    "DONTNEED_LOCKED": "the program says that it no longer needs this range, even where it is locked in memory",
+    "COLLAPSE": "the program asks for huge pages in place of the small ones of this range, now",
+    "HUGEPAGE": "the program says that this range may get huge pages",
+    "NOHUGEPAGE": "the program says that this range must not get huge pages",
+    "POPULATE_READ": "the program asks that every page of this range be there to be read",
+    "POPULATE_WRITE": "the program asks that every page of this range be there to be written",
+}
+"""Advice of madvise and process_madvise -> what it says."""
 WORDS: dict[type, str] = {
     ev.PageFault: "the access finds nothing mapped, and the kernel steps in",
     ev.TlbFlush: "now the kernel starts the flush that it owes: other CPUs must be told by interrupt (IPI)",
@@ -33,6 +44,9 @@ WORDS: dict[type, str] = {
     ev.GatherBegin: "from here on pages, tables and the flush are collected, to be dealt with together at the end",
     ev.GatherTable: "the table is put aside; it may be freed only when nobody can be walking it",
     ev.TableMap: "a walker in software takes a pointer into this table; only RCU keeps the table alive for it",
+    ev.FaultIn: "the kernel makes a page fault on the program's behalf, before it looks for the page again",
+    ev.CollapseCopy: "the small pages are copied into the huge one; a store to a small page from here on would be lost",
+    ev.TableDeposit: "the emptied PTE page is kept with the huge page, for the day it is split",
     ev.GupPin: "the lockless walk hands the page to its caller",
     ev.MachineCheck: "the processor stops",
     ev.RcuGpEnd: "every reader that was inside an RCU section before has left it",
@@ -61,7 +75,7 @@ def gloss(event: Any, *, before: bool = False) -> str:
     if kind is ev.TlbInvalidate:
         return f"cpu{event.cpu} forgets the translations of this range"
     if kind is ev.SyscallEnter:
-        return CALLS.get(event.call, "")
+        return ADVICES.get(event.arg, "") if event.call in ("madvise", "process_madvise") else CALLS.get(event.call, "")
     if kind is ev.OpBegin:
         return VERBS.get(event.op, "")
     if kind is ev.FrameFree:

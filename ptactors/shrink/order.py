@@ -133,8 +133,11 @@ def past(before: Sequence[dict[int, None]], at: int) -> list[bool]:
 
 
 def orders(turns: Sequence[Turn], made: Sequence[Made], goal: int) -> Iterator[list[Turn]]:
-    """Orders of the turns that step ``goal`` (from 1) needs, with few switches, in several ways; then of all turns up to it."""
-    if goal > LIMIT:
+    """Orders of the turns that step ``goal`` (from 1) needs, with few switches, in several ways; then of all turns up to it.
+
+    None for a goal that is met before the first step, as a condition on the end of a run of no steps is.
+    """
+    if not 0 < goal <= LIMIT:
         return
     before = dependences(made[:goal])
     needed = past(before, goal - 1)

@@ -75,6 +75,7 @@ def _attempt(bench: Bench, case: Case, words: Words, order: Sequence[str], *, re
             if allow:
                 raise
             return None
+        bench.steps += outcome.steps
         if not bench.goal.met(outcome):
             return None
         others = tuple(dict.fromkeys(f.hazard for f in outcome.findings if f.hazard != bench.goal.hazard))
@@ -88,7 +89,7 @@ def _thinned(bench: Bench, case: Case, words: Words, order: list[str]) -> list[s
     size = max(len(order) // 2, 1)
     while size:
         start = 0
-        while start < len(order) and len(order) > 1 and not bench.stop():
+        while start < len(order) and len(order) > 1 and not bench.over():
             rest = order[:start] + order[start + size :]
             if rest and _attempt(bench, case, words, rest) is not None:
                 order = rest

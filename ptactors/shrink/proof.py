@@ -56,8 +56,8 @@ def search(bench: Bench, case: Case, bound: int) -> Iterator[list[int]]:
     prefix: list[int] | None = []
     steps = case.run.outcome.steps
     while prefix is not None:
-        if bench.stop():
-            raise Unsettled("the time was up")
+        if bench.over():
+            raise Unsettled(bench.reason)
         run = bench.perform(case.scenario, case.cell, Choices(prefix), steps=steps)
         if run is None:
             raise Unsettled("a schedule could not be made")

@@ -35,7 +35,7 @@ Smaller = tuple[Scenario, Cell, dict[int, int]]
 
 def shrink_scenario(bench: Bench, case: Case) -> Case:
     """The case with the smallest scenario that was found."""
-    while not bench.stop():
+    while not bench.over():
         before = case
         for pass_ in PASSES:
             if pass_ is _without_cpus and not bench.goal.hazard:
@@ -50,10 +50,10 @@ def _fixpoint(bench: Bench, case: Case, pass_: Callable[[Case], Iterator[Smaller
     """Take the pass's first proposal that keeps the goal, as often as there is one; what failed once is not asked again."""
     failed: dict[str, None] = {}
     progress = True
-    while progress and not bench.stop():
+    while progress and not bench.over():
         progress = False
         for smaller in pass_(case):
-            if bench.stop():
+            if bench.over():
                 break
             made = bench.single(_cached_pages_only(smaller[0]), smaller[1])
             if made is None or made[0].digest in failed or made[0].digest == case.scenario.digest:

@@ -45,7 +45,7 @@ def compact(bench: Bench, case: Case) -> Case:
     if run is None:
         return case
     for order in orders(run.outcome.schedule.turns, hooks[0].made, bench.last(run)):
-        if bench.stop():
+        if bench.over():
             break
         case = better(bench, case, Follow(order)) or case
     return case
@@ -54,7 +54,7 @@ def compact(bench: Bench, case: Case) -> Case:
 def _merge(bench: Bench, case: Case) -> Case:
     """For each preemption: let the actor make at once what it makes in its next visit, or the others before it goes on."""
     at = 0
-    while not bench.stop():
+    while not bench.over():
         places = [d.step for d in case.run.decisions if d.preempts]
         if at >= len(places):
             break
@@ -87,9 +87,9 @@ def _merged(turns: Sequence[Turn], step: int) -> list[list[Turn]]:
 def _plain(bench: Bench, case: Case) -> Case:
     """Departures from "go on" taken back: in chunks, one by one; then choices lowered."""
     size = 8
-    while size and not bench.stop():
+    while size and not bench.over():
         start = 0
-        while not bench.stop():
+        while not bench.over():
             places = [i for i, decision in enumerate(case.run.decisions) if decision.choice]
             if start >= len(places):
                 break
@@ -108,13 +108,13 @@ def _plain(bench: Bench, case: Case) -> Case:
 def _earlier(bench: Bench, case: Case) -> Case:
     """Departures made as early as they can be, so that less happens before."""
     at = 0
-    while at < len(case.run.decisions) and not bench.stop():
+    while at < len(case.run.decisions) and not bench.over():
         choices = choices_of(case.run.decisions)
         start = at
         while start and not choices[start - 1]:
             start -= 1
         zeros = at - start
-        while choices[at] and zeros and not bench.stop():
+        while choices[at] and zeros and not bench.over():
             found = better(bench, case, Choices(choices[: at - zeros] + choices[at:], lenient=True))
             if found is not None:
                 case, at = found, at - zeros
@@ -127,7 +127,7 @@ def _earlier(bench: Bench, case: Case) -> Case:
 
 def _lower(bench: Bench, case: Case) -> Case:
     at = 0
-    while at < len(case.run.decisions) and not bench.stop():
+    while at < len(case.run.decisions) and not bench.over():
         choice = case.run.decisions[at].choice
         for lower in range(1, choice):
             choices = choices_of(case.run.decisions)

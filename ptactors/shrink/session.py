@@ -15,7 +15,7 @@ from ptactors.shrink.recall import Run
 from ptactors.shrink.reduce import shrink_scenario, size, written_out
 from ptactors.shrink.schedule import compact, shrink_schedule
 from ptactors.shrink.text import render
-from ptactors.shrink.trial import Bench, Case, Goal, choices_of, goal_of
+from ptactors.shrink.trial import Bench, Case, Goal, choices_of
 
 Progress = Callable[[str], None]
 
@@ -38,8 +38,13 @@ class Shrunk:
     """The prose of the file."""
     runs: int
     """Trials made."""
-    in_time: bool
-    """Whether every pass came to its end."""
+    unfinished: str = ""
+    """Why not every pass came to its end."""
+
+    @property
+    def in_time(self) -> bool:
+        """Whether every pass came to its end."""
+        return not self.unfinished
 
     def text(self) -> str:
         """The scenario as a file: pinned, if it could be."""
@@ -57,15 +62,21 @@ class Shrunk:
 
 
 def shrink(
-    run: Run, *, hazard: str | None, words: Callable[[Goal], Words], stop: Callable[[], bool], progress: Progress
+    run: Run,
+    *,
+    goal: Goal,
+    words: Callable[[Goal], Words],
+    stop: Callable[[], bool],
+    progress: Progress,
+    most: int | None = None,
 ) -> Shrunk:
     """Make the run and its scenario small. ``stop`` says when the time is up; what was reached by then is the result.
 
-    Raises UsageError if the run shows nothing, or its scenario cannot be written as a file of one cell.
+    ``most``: the steps of all trials together after which it ends as well, wherever and however fast it runs.
+    Raises UsageError if the scenario cannot be written as a file of one cell that shows the goal.
     """
-    goal = goal_of(run, hazard)
     schedule = run.recording.schedule
-    bench = Bench(goal=goal, strategy=schedule.strategy, seed=schedule.seed, stop=stop)
+    bench = Bench(goal=goal, strategy=schedule.strategy, seed=schedule.seed, stop=stop, most=most)
     case = _start(bench, run)
     first = _size(attrs.evolve(case, run=run))
     progress("order")
@@ -78,14 +89,14 @@ def shrink(
     progress("proof")
     case, proof = prove(bench, case)
     case = shrink_schedule(bench, case)
-    in_time = not stop()
+    unfinished = bench.reason if bench.over() else ""
     progress("pin")
     prose = words(goal)
     made = pinned(bench, case, prose)
     progress("done")
     return Shrunk(
         goal=goal, first=first, last=_size(case), case=case, proof=proof, pinned=made, words=prose, runs=bench.runs,
-        in_time=in_time,
+        unfinished=unfinished,
     )  # fmt: skip
 
 

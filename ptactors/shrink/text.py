@@ -81,7 +81,11 @@ def _vma(scenario: Scenario, vma: Vma) -> str:
     pairs: list[tuple[str, Any]] = [("at", _Hex(vma.at)), ("size", _size(vma.size))]
     if vma.process != scenario.processes[0]:
         pairs.append(("process", vma.process))
-    for key, default in (("kind", "anon"), ("writable", True), ("huge", "none"), ("uffd_wp", False), ("locked", False),
+    if not vma.mapped:
+        return _section(f"vma.{vma.name}", [*pairs, ("mapped", False)])
+    if not vma.readable:
+        pairs.append(("prot", "none"))
+    for key, default in (("kind", "anon"), ("writable", vma.readable), ("huge", "none"), ("uffd_wp", False), ("locked", False),
                          ("anon_prepared", True)):  # fmt: skip
         if getattr(vma, key) != default:
             pairs.append((key, getattr(vma, key)))

@@ -6,12 +6,14 @@ scenario reduced to one cell together with a run of it that meets the goal.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import attrs
 
-from ptactors.campaign.again import judge_run
+from ptactors.campaign.again import Broken, judge_run
 from ptactors.campaign.names import known_names
+from ptactors.campaign.verdict import SURPRISE
 from ptactors.engine.choices import Choices, Decision
 from ptactors.engine.strategy.base import Strategy
 from ptactors.errors import PtactorsError, ScenarioError, UsageError
@@ -28,6 +30,8 @@ from ptactors.world.machine import Hook
 
 SLACK = 4
 """A trial may take so many times the steps of the run it comes from; more is a retry that does not end."""
+_HAZARDS_ONLY = re.compile(r"[\s(]*hazard\(\w+\)[\s)]*((or|\\/)[\s(]*hazard\(\w+\)[\s)]*)*")
+"""A condition that any one of its hazards makes true."""
 
 
 @attrs.frozen(kw_only=True)
@@ -71,8 +75,17 @@ def goal_of(run: Run, hazard: str | None = None) -> Goal:
         if name in found:
             return _hazard_goal(found[name])
     for broken in judge_run(run.recording, run.outcome):
-        return Goal(condition=broken.condition if broken.kind == "forbidden" else f"not ({broken.condition})")
+        return goal_of_broken(run, broken)
     raise UsageError("this run has no hazard and violates no expectation: there is nothing to shrink or to explain")
+
+
+def goal_of_broken(run: Run, broken: Broken) -> Goal:
+    """The goal for a run that violates this expectation: a hazard that by itself violates it, else the expectation."""
+    alone = broken.kind == "forbidden" and (broken.condition == SURPRISE or _HAZARDS_ONLY.fullmatch(broken.condition))
+    for finding in run.outcome.findings if alone else ():
+        if finding.hazard in broken.hazards:
+            return _hazard_goal(finding)
+    return Goal(condition=broken.condition if broken.kind == "forbidden" else f"not ({broken.condition})")
 
 
 def _hazard_goal(finding: Finding) -> Goal:
@@ -116,8 +129,26 @@ class Bench:
     seed: int
     stop: Callable[[], bool]
     """Whether the time is up."""
+    most: int | None = None
+    """Steps of all trials after which there are no more, so that what comes of them does not depend on the clock."""
     runs: int = 0
     """Trials so far."""
+    steps: int = 0
+    """Their steps."""
+
+    def over(self) -> bool:
+        """Whether there are to be no more trials."""
+        return self.spent or self.stop()
+
+    @property
+    def spent(self) -> bool:
+        """Whether all steps there were have been made."""
+        return self.most is not None and self.steps >= self.most
+
+    @property
+    def reason(self) -> str:
+        """Why it is over, if it is."""
+        return f"the budget of {self.most} steps was spent" if self.spent else "the time was up"
 
     def single(self, scenario: Scenario, cell: Cell, name: str = "shrunk") -> tuple[Scenario, Cell] | None:
         """The scenario with this cell alone and the goal as its only expectation, read from text; None if it is none."""
@@ -156,9 +187,11 @@ class Bench:
         self.runs += 1
         limited = attrs.evolve(scenario, max_steps=min(scenario.max_steps, SLACK * steps + 1000))
         try:
-            return perform(limited, cell, by, self.strategy, self.seed, record=record, bound=True, watch=watch)
+            run = perform(limited, cell, by, self.strategy, self.seed, record=record, bound=True, watch=watch)
         except PtactorsError:
             return None
+        self.steps += run.outcome.steps
+        return run
 
     def case(self, scenario: Scenario, cell: Cell, choices: Sequence[int], steps: int) -> Case | None:
         """The case of a run by these choices, cut after the goal and recorded; None if it does not meet the goal."""

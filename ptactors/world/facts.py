@@ -12,7 +12,7 @@ from ptactors.kernel.mm import rss, vmas
 from ptactors.kernel.pgtable import upper_tables
 from ptactors.model import paging
 from ptactors.model.event import ENTRY_NAMES, EVENTS, EntryWrite, event_name
-from ptactors.model.paging import HUGE, PRESENT, Level, is_table
+from ptactors.model.paging import HUGE, Level, is_present, is_table
 from ptactors.model.state import State
 from ptactors.oracle.table import Oracles
 from ptactors.world.metrics import Metrics
@@ -84,15 +84,16 @@ class WorldFacts:
         return self._state.read(register(cpu, name))
 
     def _leaf(self, va: int) -> tuple[str, int]:
+        """Level and frame as software's tables have them: PROT_NONE keeps the page mapped."""
         state = self._state
         upper = upper_tables(state, self._mm(va), va)
         pmd = state.read(entry(upper.pmd, paging.index(va, Level.PMD))) if upper.pmd else 0
-        if pmd & HUGE and pmd & PRESENT:
+        if pmd & HUGE and is_present(pmd):
             return "2m", paging.pfn_of(pmd)
         if not is_table(pmd):
             return NONE, 0
         pte = state.read(entry(paging.pfn_of(pmd), paging.index(va, Level.PTE)))
-        return ("4k", paging.pfn_of(pte)) if pte & PRESENT else ("table", 0)
+        return ("4k", paging.pfn_of(pte)) if is_present(pte) else ("table", 0)
 
     def memory(self, va: int) -> Value:
         """See Facts."""

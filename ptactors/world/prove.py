@@ -1,54 +1,65 @@
 """Exhaustive answers for one cell: every interleaving of its programs, within bounds that are said.
 
-The search merges states that are equal in their cells and in what each actor will do (engine/prove.py). The processes do not
-exit (``exit`` is off), so nothing is said of what should be left over at the end. Oracles listen along; only hazards that a
-state and a step decide are settled here: those of ``DECIDED``. The others depend on how a state was reached (what was stored
-when, what was counted), and two ways to one state are merged.
+The search merges states that are equal in their cells, in what each actor will do and in what the oracles know
+(engine/prove.py), so that every hazard an oracle can see on any path is found. The processes do not exit (``exit`` is off):
+nothing is said of what should be left over after that, nor of runs that go in circles for ever (``UNDECIDED``).
+
+A hazard or a state is found by a shortest path. That something is found on no path is said only if the search emptied and came
+everywhere: every program to its end, every speculating walker to a step, and some event of those that the oracle looks at up.
+Whether the search could have found it at all, a mutant must show (world/mutant.py).
 """
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 
 from ptactors.engine.automaton import Automaton, Node
-from ptactors.engine.prove import Mover, Search, Searched
+from ptactors.engine.prove import Mover, Search, Searched, Situation, Turn
+from ptactors.kernel.rcu import AwaitGp
+from ptactors.model.event import ProgramsDone, RunEnd
 from ptactors.model.hazard import Finding
-from ptactors.oracle.table import Oracles
+from ptactors.oracle.table import HAZARDS, Oracles
 from ptactors.scenario.matrix import Cell
 from ptactors.scenario.model import Expectation, Scenario
 from ptactors.world.cast import Role
 from ptactors.world.machine import Machine
 from ptactors.world.program import AwaitExit
+from ptactors.world.watch import OracleWatcher
 
-DECIDED = frozenset(
-    {
-        "mixed_page_size_tlb",
-        "two_translations_one_va",
-        "two_pte_pages",
-        "stale_tlb_to_freed_page",
-        "page_table_uaf_software_walker",
-        "page_table_uaf_hardware_walker",
-        "lock_object_uaf",
-        "nonempty_pte_page_freed",
-        "bogus_page_table",
-        "double_free",
-        "deadlock",
-        "stall",
-        "lock_order",
-        "rcu_misuse",
-        "protocol_violation",
-        "crash",
-    }
-)
-"""Hazards that a state and the step made in it decide."""
-
+UNDECIDED = frozenset({"leak", "livelock"})
+"""Hazards on which a search without exits and without an end to a run says nothing."""
+BY_SEARCH = frozenset({"deadlock", "stall"})
+"""Hazards that the search itself sees."""
 HELD, VIOLATED, INCONCLUSIVE = "held", "violated", "inconclusive"
 Turns = tuple[tuple[str, int], ...]
 """(actor, option) for each step of a path."""
+Place = tuple[int, Turn | None]
+"""A state, and the turn from there that shows something; None: the state itself does."""
+
+
+@attrs.frozen(kw_only=True)
+class Bounds:
+    """Where a search stops."""
+
+    max_states: int = 1_000_000
+    """It is cut off when more are known."""
+    preemptions: int | None = None
+    """Paths with more are not looked at; None: all are."""
+
+
+@attrs.frozen(kw_only=True)
+class Mutant:
+    """The same programs with a fix switched off."""
+
+    knobs: tuple[tuple[str, str], ...]
+    """What is different."""
+    steps: int
+    """Steps of a shortest path to what is held of the cell itself."""
+    states: int
+    """States that were looked at until then."""
 
 
 @attrs.frozen(kw_only=True)
@@ -62,8 +73,8 @@ class Answer:
     """What the verdict rests on."""
     witness: Turns | None
     """A shortest path to what an ``exists`` asks for or a ``forbidden`` forbids."""
-    hazards: tuple[str, ...]
-    """The hazards that the condition names."""
+    mutant: Mutant | None = None
+    """What shows that the search would have found it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -71,148 +82,149 @@ class Proof:
     """One cell, searched."""
 
     cell: Cell
+    bounds: Bounds
     searched: Searched
     hazards: dict[str, Turns]
     """Every hazard that was found, with a shortest path to it."""
     findings: dict[str, Finding]
     unreached: tuple[str, ...]
-    """Programs that never came to their end."""
+    """Programs that never came to their end, speculating walkers that never moved."""
+    unmoved: tuple[str, ...]
+    """Interrupts, RCU threads and the like that had nothing to do."""
     merges: int
     """Histories that were merged and audited."""
+    memories: int
+    """Different things that the oracles knew."""
     answers: tuple[Answer, ...]
-
-
-class OracleWatcher:
-    """Keeps the oracles' memory with the states of a search."""
-
-    def __init__(self, machine: Machine) -> None:
-        oracles = machine.oracles
-        mirror = oracles.mirror
-        self._oracles = oracles
-        self._parts: list[Any] = [mirror, mirror.memory, mirror.caches, mirror.pages, *oracles.oracles.values()]
-        self._left_out = [
-            frozenset(k for k, v in vars(part).items() if k == "_publish" or any(v is other for other in self._parts))
-            for part in self._parts
-        ]
-        self._ring: list[Any] = []
-        machine.state.ring = self._ring
-        self._current: bytes | None = None
-
-    def save(self) -> bytes:
-        """What the oracles know."""
-        known = [
-            {k: v for k, v in vars(part).items() if k not in left_out}
-            for part, left_out in zip(self._parts, self._left_out, strict=True)
-        ]
-        self._ring.clear()
-        self._current = pickle.dumps((known, self._oracles.findings), protocol=5)
-        return self._current
-
-    def load(self, saved: bytes) -> None:
-        """Have them know that again."""
-        if saved is self._current and not self._ring:
-            return
-        known, self._oracles.findings = pickle.loads(saved)  # our own bytes, a moment old
-        for part, values in zip(self._parts, known, strict=True):
-            vars(part).update(values)
-        self._ring.clear()
-        self._current = saved
-
-    def heard(self) -> bool:
-        """Whether any event was emitted since."""
-        return bool(self._ring)
 
 
 class CellSearch:
     """The exhaustive search of one cell."""
 
-    def __init__(self, scenario: Scenario, cell: Cell) -> None:
+    def __init__(self, scenario: Scenario, cell: Cell, bounds: Bounds, expects: tuple[Expectation, ...] | None = None) -> None:
+        """``expects`` are answered; by default the cell's."""
         config = attrs.evolve(cell.config, machine=attrs.evolve(cell.config.machine, exit=False))
-        self.cell = cell
+        self.cell, self.bounds = cell, bounds
         self.machine = Machine(scenario, attrs.evolve(cell, config=config), "random", 0, Oracles())
         self.machine.baton.close()
-        self.hazards: dict[str, tuple[int, int, int]] = {}
-        self.findings: dict[str, Finding] = {}
-        self._finals: dict[int, list[int]] = {i: [] for i in range(len(cell.expects))}
+        self.hazards: dict[str, Place] = {}
+        self._expects = cell.expects if expects is None else expects
+        self._finals: dict[int, Place] = {}
+        """Expectation -> a final state that shows an ``exists`` or ``forbidden``, or is against an ``always``."""
         self._ended: set[str] = set()
-        self._others = 0
+        self._done = 0
+        """Final states in which all programs are done."""
+        self._wanted: Expectation | None = None
+        state = self.machine.state
+        state.listeners, state.waited = {}, {}  # the watcher hears the records; nobody waits
+        self.watcher = OracleWatcher(self.machine.oracles)
         movers = tuple(_mover(role) for role in self.machine.roles)
-        self.search = Search(self.machine.state, movers, OracleWatcher(self.machine))
-        self.search.when_stepped = self._stepped
+        self.search = Search(state, movers, self.watcher, exact=True, preemptions=bounds.preemptions)
+        self.search.when_found = self._found
         self.search.when_final = self._final
 
-    def run(self, max_states: int, progress: Callable[[Searched, int], None] | None = None) -> Proof:
-        """Search, and answer every expectation of the cell."""
-        searched = self.search.run(max_states, progress)
-        programs = [role.name for role in self.machine.roles if role.program]
-        unreached = tuple(name for name in programs if name not in self._ended)
+    def run(self, progress: Callable[[Searched, int], None] | None = None) -> Proof:
+        """Search, and answer every expectation."""
+        searched = self.search.run(self.bounds.max_states, progress)
+        roles = self.machine.roles
+        still = [role for role, moved in zip(roles, searched.moved, strict=True) if not moved and not role.program]
+        unreached = [role.name for role in roles if role.program and role.name not in self._ended]
+        unreached += [role.name for role in still if role.optional]
         return Proof(
             cell=self.cell,
-            searched=searched,
+            bounds=self.bounds,
+            searched=searched.without_paths(),
             hazards={name: self._turns(at) for name, at in self.hazards.items()},
-            findings=self.findings,
-            unreached=unreached,
+            findings=self.watcher.findings,
+            unreached=tuple(unreached),
+            unmoved=tuple(role.name for role in still if not role.optional),
             merges=sum(mover.automaton.merges for mover in self.search.movers),
-            answers=tuple(self._answer(i, e, searched, unreached) for i, e in enumerate(self.cell.expects)),
+            memories=len(self.watcher.memories),
+            answers=tuple(self._answer(i, expect, tuple(unreached)) for i, expect in enumerate(self._expects)),
         )
 
-    def _stepped(self, number: int, mover: int, option: int) -> None:
-        for finding in self.machine.oracles.findings:
-            if finding.hazard not in self.hazards:
-                self.hazards[finding.hazard] = (number, mover, option)
-                self.findings[finding.hazard] = finding
+    def look_for(self, expect: Expectation) -> tuple[int, int] | None:
+        """Search until ``expect``, a forbidden or an always, is broken: (steps to that, states looked at), or None."""
+        self._expects, self._wanted = (expect,), expect
+        searched = self.search.run(self.bounds.max_states)
+        at = self._place(0, expect)
+        return (len(self._turns(at)), searched.states) if at is not None else None
 
-    def _final(self, number: int, nodes: tuple[Node, ...]) -> None:
+    def _found(self, hazard: str, number: int, turn: Turn | None) -> None:
+        if hazard not in self.hazards:
+            self.hazards[hazard] = (number, turn)
+            if self._wanted is not None and _is_any_hazard(self._wanted) and hazard in self._wanted.condition.hazards():
+                self.search.enough = True
+
+    def _final(self, here: Situation) -> None:
         """Nobody must move: all programs are done, or nobody can."""
-        programs = [(role, node) for role, node in zip(self.machine.roles, nodes, strict=True) if role.program]
-        done = [role.name for role, node in programs if node.options and isinstance(node.options[0], AwaitExit)]
-        self._ended.update(done)
-        if len(done) < len(programs):
-            self.hazards.setdefault("deadlock", (number, -1, 0))
+        programs = [(role, node) for role, node in zip(self.machine.roles, here.nodes, strict=True) if role.program]
+        waiting = [node for _, node in programs if not _over(node)]
+        self._ended.update(role.name for role, node in programs if _over(node))
+        if waiting:
+            stall = any(isinstance(step, AwaitGp) for node in waiting for step in node.options)
+            self._found("stall" if stall else "deadlock", here.number, None)
             return
-        for i, expect in enumerate(self.cell.expects):
+        self._done += 1
+        for name in self.watcher.hear(here.memory, [(0, -1, ProgramsDone(-1)), (0, -1, RunEnd(-1, False))])[1]:
+            self._found(name, here.number, None)
+        for i, expect in enumerate(self._expects):
             wanted = expect.kind != "always"
-            if not self._finals[i] and _of_final_state(expect) and expect.condition.evaluate(self.machine.facts) is wanted:
-                self._finals[i].append(number)
+            if i not in self._finals and _of_final_state(expect) and expect.condition.evaluate(self.machine.facts) is wanted:
+                self._finals[i] = (here.number, None)
+                self.search.enough = self._wanted is not None
 
-    def _turns(self, at: tuple[int, int, int]) -> Turns:
-        number, mover, option = at
-        path = self.search.result.path(number) + ([(mover, option)] if mover >= 0 else [])
-        return tuple((self.search.movers[i].name, o) for i, o in path)
+    def _turns(self, at: Place) -> Turns:
+        number, turn = at
+        path = self.search.result.path(number) + ([turn] if turn is not None else [])
+        return tuple((self.search.movers[i].name, option) for i, option in path)
 
-    def _answer(self, i: int, expect: Expectation, searched: Searched, unreached: tuple[str, ...]) -> Answer:
-        named = expect.condition.hazards()
-        found: tuple[int, int, int] | None = None
-        if named and not _of_final_state(expect):
-            if not _is_any_hazard(expect) or not set(named) <= DECIDED:
-                return self._told(expect, INCONCLUSIVE, "the search does not decide this condition", None)
-            found = next((self.hazards[name] for name in named if name in self.hazards), None)
-        elif _of_final_state(expect):
-            found = (self._finals[i][0], -1, 0) if self._finals[i] else None
-        else:
-            return self._told(expect, INCONCLUSIVE, "the search does not decide this condition", None)
-        witness = self._turns(found) if found is not None else None
-        if found is not None:
-            held = expect.kind == "exists"
-            return self._told(expect, HELD if held else VIOLATED, f"after {len(witness or ())} steps", witness)
-        if not searched.complete:
-            return self._told(expect, INCONCLUSIVE, "the search was cut off by its bound of states", None)
+    def _place(self, i: int, expect: Expectation) -> Place | None:
+        """Where the search found what ``expect`` names."""
+        if _of_final_state(expect):
+            return self._finals.get(i)
+        found = [self.hazards[name] for name in expect.condition.hazards() if name in self.hazards]
+        return min(found, key=lambda at: len(self._turns(at)), default=None)
+
+    def _answer(self, i: int, expect: Expectation, unreached: tuple[str, ...]) -> Answer:
+        if not decides(expect):
+            return _told(expect, INCONCLUSIVE, "the search does not decide this condition", None)
+        at = self._place(i, expect)
+        if at is not None:
+            turns = self._turns(at)
+            return _told(expect, HELD if expect.kind == "exists" else VIOLATED, f"after {len(turns)} steps", turns)
+        if not self.search.result.complete:
+            return _told(expect, INCONCLUSIVE, "the search was cut off by its bound of states", None)
         if unreached:
-            return self._told(expect, INCONCLUSIVE, f"vacuous: {', '.join(unreached)} never came to its end", None)
-        if expect.kind == "exists":
-            return self._told(expect, VIOLATED, "in no interleaving", None)
-        return self._told(expect, HELD, "exhaustive", None)
+            return _told(expect, INCONCLUSIVE, f"vacuous: {', '.join(unreached)} never came to its end", None)
+        if missing := self._missing(expect):
+            return _told(expect, INCONCLUSIVE, f"vacuous: {missing}", None)
+        bound = self.bounds.preemptions
+        where = "in no interleaving" if bound is None else f"in no interleaving of at most {bound} preemptions"
+        return _told(expect, VIOLATED if expect.kind == "exists" else HELD, where, None)
 
-    @staticmethod
-    def _told(expect: Expectation, verdict: str, reason: str, witness: Turns | None) -> Answer:
-        return Answer(
-            kind=expect.kind,
-            condition=expect.condition.text,
-            verdict=verdict,
-            reason=reason,
-            witness=witness,
-            hazards=expect.condition.hazards(),
-        )
+    def _missing(self, expect: Expectation) -> str:
+        """What never came up that the condition is about."""
+        if not self._done:
+            return "no final state with all programs done"
+        kinds = {name: HAZARDS[name].kinds for name in expect.condition.hazards() if name not in BY_SEARCH}
+        deaf = [name for name, kind in kinds.items() if self.watcher.heard.isdisjoint(kind)]
+        return f"nothing that hazard({deaf[0]}) looks at ever happened" if deaf else ""
+
+
+def decides(expect: Expectation) -> bool:
+    """Whether a search can answer this expectation."""
+    if _of_final_state(expect):
+        return True
+    return _is_any_hazard(expect) and expect.kind != "always" and not UNDECIDED & set(expect.condition.hazards())
+
+
+def _told(expect: Expectation, verdict: str, reason: str, witness: Turns | None) -> Answer:
+    return Answer(kind=expect.kind, condition=expect.condition.text, verdict=verdict, reason=reason, witness=witness)
+
+
+def _over(node: Node) -> bool:
+    return not node.options or isinstance(node.options[0], AwaitExit)
 
 
 def _mover(role: Role) -> Mover:
@@ -226,7 +238,12 @@ def _mover(role: Role) -> Mover:
 def _is_any_hazard(expect: Expectation) -> bool:
     """Whether the condition is one hazard or several joined by ``or``: then it holds of a run as soon as one was seen."""
     words = expect.condition.canonical().replace("(", " ").replace(")", " ").split()
-    return not {"and", "not", "ever", "final", "count"} & set(words) and not any(c in expect.condition.text for c in "=<>[")
+    named = bool(expect.condition.hazards())
+    return (
+        named
+        and not {"and", "not", "ever", "final", "count"} & set(words)
+        and not any(c in expect.condition.text for c in "=<>[")
+    )
 
 
 def _of_final_state(expect: Expectation) -> bool:
@@ -234,18 +251,3 @@ def _of_final_state(expect: Expectation) -> bool:
     text = expect.condition.canonical()
     asks = ("hazard", "count", "ever", "fault", "VmPTE", "rss", "flushes", "ipis", "grace_periods", "steps")
     return not any(word in text for word in asks)
-
-
-def settle(proofs: list[Proof]) -> list[Proof]:
-    """Demote what was held without a mutant: a forbidden hazard must be found in some other cell under the same bounds."""
-    shown = {name for proof in proofs for name in proof.hazards}
-    settled = []
-    for proof in proofs:
-        answers = []
-        for answer in proof.answers:
-            if answer.verdict == HELD and answer.kind == "forbidden" and answer.hazards and not set(answer.hazards) & shown:
-                why = "in no interleaving here, but no cell that was searched shows it: nothing says the search could find it"
-                answer = attrs.evolve(answer, verdict=INCONCLUSIVE, reason=why)
-            answers.append(answer)
-        settled.append(attrs.evolve(proof, answers=tuple(answers)))
-    return settled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import attrs
@@ -55,8 +55,8 @@ class Outcome:
     """Actor id -> name."""
     records: tuple[Record, ...] | None
     """(step, actor, event), if they were asked for."""
-    causes: dict[int, int]
-    """Step -> the step of another actor that made it possible."""
+    causes: Mapping[int, int]
+    """Step -> the step that made it possible; world/recording.py says which."""
     functions: dict[int, str]
     """Step -> the stack of kernel functions it was made in, innermost first."""
     make_schedule: Callable[[], Schedule] = attrs.field(repr=False, eq=False)
@@ -91,15 +91,27 @@ def play(
         machine.hook(Audit(machine.state))
     for make in watch:
         machine.hook(make(machine.state))
-    if host == "direct":
-        host_direct.run(machine.baton)
-    else:
-        trio.run(TrioHost(machine.baton).run)
+    with _no_collector(1):
+        if host == "direct":
+            host_direct.run(machine.baton)
+        else:
+            trio.run(TrioHost(machine.baton).run)
     return _outcome(machine)
 
 
-def play_many(scenario: Scenario, cell: Cell, *, strategy: str, seeds: Iterable[int], host: str = "trio") -> Iterator[Outcome]:
-    """Run once for each seed: all in one trio loop, or with the direct host one by one, as they are asked for."""
+def play_many(
+    scenario: Scenario,
+    cell: Cell,
+    *,
+    strategy: str,
+    seeds: Iterable[int],
+    host: str = "trio",
+    watch: Sequence[Callable[[State], Hook]] = (),
+) -> Iterator[Outcome]:
+    """Run once for each seed: all in one trio loop, or with the direct host one by one, as they are asked for.
+
+    ``watch`` makes hooks, new ones for each run.
+    """
     if host not in HOSTS:
         raise UsageError(f"unknown host {host!r}; known: {', '.join(HOSTS)}")
     oracles = Oracles()
@@ -107,7 +119,10 @@ def play_many(scenario: Scenario, cell: Cell, *, strategy: str, seeds: Iterable[
 
     def machine(seed: int) -> Machine:
         oracles.reset()
-        return Machine(scenario, cell, strategy, seed, oracles)
+        made = Machine(scenario, cell, strategy, seed, oracles)
+        for make in watch:
+            made.hook(make(made.state))
+        return made
 
     async def all_in_trio() -> None:
         for number, seed in enumerate(seeds, 1):

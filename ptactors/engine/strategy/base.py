@@ -11,7 +11,7 @@ import attrs
 from ptactors.engine.actor import Actor
 from ptactors.errors import UsageError
 from ptactors.model.state import Key, State
-from ptactors.model.step import ANY, Footprint, Step
+from ptactors.model.step import Footprint, Step
 
 ALTERNATIVES = 64
 """A turn is stored as actor * ALTERNATIVES + alternative."""
@@ -103,20 +103,6 @@ def number(parameters: Sequence[str], default: int, least: int, what: str) -> in
     if len(parameters) > 1 or not parameters[0].isdecimal() or int(parameters[0]) < least:
         raise UsageError(f"its one parameter is the {what}, a number from {least}; not {','.join(parameters)!r}")
     return int(parameters[0])
-
-
-def overlap(mine: tuple[Key, ...], theirs: tuple[Key, ...]) -> bool:
-    """Whether two lists of cells have one in common; a key that ends in ANY is all its kin."""
-    for a in mine:
-        for b in theirs:
-            if a == b or (len(a) == len(b) > 1 and (a[-1] == ANY or b[-1] == ANY) and a[:-1] == b[:-1]):
-                return True
-    return False
-
-
-def dependent(a: Footprint, b: Footprint) -> bool:
-    """Whether the order of two steps with these footprints can matter: a cell in common that one of them writes."""
-    return overlap(a[1], b[0]) or overlap(a[1], b[1]) or overlap(a[0], b[1])
 
 
 def footprint(step: Step[Any], state: State) -> Footprint:

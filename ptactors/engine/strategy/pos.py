@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ptactors.engine.strategy.base import ALTERNATIVES, UNKNOWN, Option, Profile, Run, Sampler, dependent, footprint
+from ptactors.engine.strategy.base import ALTERNATIVES, UNKNOWN, Option, Profile, Run, Sampler
+from ptactors.engine.strategy.pending import Pending
 from ptactors.model.rng import SplitMix64
 
 
@@ -25,6 +26,7 @@ class Pos(Sampler):
     def begin(self, run: Run) -> None:
         """See :class:`Sampler`."""
         self._run = run
+        self._pending = Pending(run)
 
     def choose(self, step: int, options: Sequence[Option]) -> int:
         """See :class:`Strategy`."""
@@ -39,14 +41,10 @@ class Pos(Sampler):
             kept[code] = self._rng.next() if old is None else old
         codes = list(kept)
         best = max(range(len(codes)), key=lambda i: kept[codes[i]])
-        self._redraw(kept, codes, best, options)
-        return best
-
-    def _redraw(self, kept: dict[int, int], codes: list[int], best: int, options: Sequence[Option]) -> None:
-        """Forget the priorities of what races with the step that is made now; what was forgotten is drawn when next shown."""
-        state = self._run.state
-        chosen, made = options[best].actor, footprint(options[best].step, state)
-        for code, option in zip(codes, options, strict=True):
-            if option.actor is chosen or dependent(made, footprint(option.step, state)):
+        # Forget the priorities of what races with the step that is made now; what was forgotten is drawn when next shown.
+        self._pending.look(options)
+        for code, races in zip(codes, self._pending.take(options, best), strict=True):
+            if races:
                 del kept[code]
         self._priorities = kept
+        return best

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
-from ptactors.engine.strategy.base import ALTERNATIVES, UNKNOWN, Option, Profile, Role, Run, Sampler, footprint
+from ptactors.engine.strategy.base import ALTERNATIVES, UNKNOWN, Option, Profile, Role, Run, Sampler
+from ptactors.engine.strategy.pending import Pending, Touched
 from ptactors.model.rng import SplitMix64
 
 _SCALE = 16
@@ -88,15 +89,18 @@ class Surw(Sampler):
     def begin(self, run: Run) -> None:
         """See :class:`Sampler`."""
         self._run = run
+        self._pending = Pending(run)
 
     def choose(self, step: int, options: Sequence[Option]) -> int:
         """See :class:`Strategy`."""
-        marked = [self._interesting(option) for option in options]
+        marked = [self._interesting(touched) for touched in self._pending.look(options)] if self._role else [False] * len(options)
         if self._intended < 0 or self._run.actors[self._intended].done:
             self._intend()
         free = [i for i, option in enumerate(options) if not marked[i] or option.actor.id == self._intended]
         among = free or range(len(options))
         index = among[self._rng.below(len(among))]
+        if self._role:
+            self._pending.take(options, index)
         if marked[index]:
             actor = options[index].actor.id
             self._made[actor] = self._made.get(actor, 0) + 1
@@ -109,9 +113,11 @@ class Surw(Sampler):
         weights = [max(1, _SCALE * (self._counts[actor] - self._made.get(actor, 0))) for actor in alive]
         self._intended = alive[_draw(self._rng, weights)] if alive else -1
 
-    def _interesting(self, option: Option) -> bool:
-        if self._role is None:
-            return False
-        state = self._run.state
-        reads, writes = footprint(option.step, state)
-        return any(self._role_of(key, state) == self._role for key in (*reads, *writes))
+    def _interesting(self, touched: Touched) -> bool:
+        """Whether the step touches a cell of the role; the first item of a role is the family of its cells."""
+        if touched.marked is None:
+            role, role_of, state = self._role, self._role_of, self._run.state
+            family = role[0] if role else ""
+            keys = (key for cells in (touched.reads, touched.writes) for key in cells.keys if key[0] == family)
+            touched.marked = any(role_of(key, state) == role for key in keys)
+        return touched.marked

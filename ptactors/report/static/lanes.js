@@ -24,7 +24,7 @@ class Lanes {
   constructor(box, data, spans, depths, choose) {
     Object.assign(this, { box, data, spans, depths, choose, rows: [], cursor: 0, chain: [], window: [0, 0] });
     this.hazards = new Map();
-    if (data.found) for (const f of data.findings) this.hazards.set(f.row, [this.hazards.get(f.row), f.hazard].filter(Boolean).join(", "));
+    if (data.found) for (const f of data.findings) this.hazards.set(f.row, f.names.join(", "));
     this.actors = data.actors;
     this.inner = document.createElement("div");
     this.inner.className = "inner";
@@ -35,14 +35,16 @@ class Lanes {
     box.addEventListener("scroll", () => this.paint(false), { passive: true });
     this.svg.addEventListener("click", (event) => {
       const at = Math.floor((event.clientY - this.svg.getBoundingClientRect().top) / this.scale() / ROW);
-      if (this.rows[at] !== undefined) this.choose(this.rows[at]);
+      if (this.rows[at] !== undefined) this.choose(Math.ceil(this.rows[at]));
     });
   }
 
   scale() { return this.svg.getBoundingClientRect().width / this.width || 1; }
 
-  show(rows) {
-    this.rows = rows;
+  // `ghosts`: [row, cpu, text] of what did not happen; each gets a line of its own before its row, numbered row - 0.5.
+  show(rows, ghosts) {
+    this.ghosts = new Map((ghosts || []).map(([row, cpu, text]) => [row - 0.5, { cpu, text }]));
+    this.rows = [...rows, ...this.ghosts.keys()].sort((a, b) => a - b);
     this.layout();
     this.paint(true);
   }
@@ -51,7 +53,7 @@ class Lanes {
   layout() {
     const events = this.data.events, busy = new Set(), cpus = new Set();
     for (const e of events) if (e[CPU] >= 0) cpus.add(e[CPU]);
-    for (const row of this.rows) busy.add(events[row][CPU]);
+    for (const row of this.rows) if (events[row]) busy.add(events[row][CPU]);
     const ids = [...cpus].sort((a, b) => a - b);
     const idle = ids.filter((cpu) => !busy.has(cpu)).length, active = Math.max(1, ids.length - idle);
     const hasBus = this.spans.ipis.length > 0;
@@ -131,6 +133,7 @@ class Lanes {
       const row = this.rows[i];
       const mark = row === this.cursor ? " here" : this.hazards.has(row) ? " bad" : chain.has(row) ? " chain" : "";
       nodes.push(make("rect", { class: "row" + mark, x: 1, y: i * ROW, width: this.width - 2, height: ROW, "data-row": row }));
+      if (this.ghosts.has(row)) nodes.push(make("rect", { class: "ghost", x: 2, y: i * ROW + 1, width: this.width - 4, height: ROW - 2, rx: 3 }));
       if (i && row - this.rows[i - 1] > 1) nodes.push(make("line", { class: "gap", x1: 0, x2: this.width, y1: i * ROW, y2: i * ROW }));
     }
     for (const lane of this.lanes.values()) nodes.push(make("line", { class: "rule", x1: lane.x, x2: lane.x, y1: top * ROW, y2: bottom * ROW }));
@@ -216,8 +219,9 @@ class Lanes {
 
   labels(top, bottom) {
     const nodes = [], events = this.data.events;
-    let before = top ? events[this.rows[top - 1]][STEP] : -1;
+    let before = top ? events[Math.ceil(this.rows[top - 1])][STEP] : -1;
     for (let i = top; i < bottom; i++) {
+      if (this.ghosts.has(this.rows[i])) { nodes.push(this.ghostLabel(i)); continue; }
       const row = this.rows[i], e = events[row], y = i * ROW + 15, lane = this.lanes.get(e[CPU]);
       if (e[STEP] !== before) nodes.push(make("text", { class: "stepno", x: GUTTER - 22, y, "text-anchor": "end" }, e[STEP] > 0 ? e[STEP] : "before"));
       before = e[STEP];
@@ -225,13 +229,28 @@ class Lanes {
       const setup = !rcu && !lane, start = this.lanes.values().next().value;
       const x = setup && start ? start.x + LOCKS + 8 : rcu || !lane ? this.rcuX + 12 : lane.x + LOCKS + 8 + Math.min(4, this.depths[row]) * 14;
       const end = setup && start ? start.x + start.width - 10 : rcu || !lane ? this.rcuX + SIDE - 4 : lane.x + lane.width - 10 - Math.min(6, lane.bars.reduce((n, b) => Math.max(n, b.track + 1), 0)) * BAR;
-      const text = rcu ? shortRcu(e) : e[TEXT];
+      const text = rcu ? shortRcu(e) : e[TEXT] + this.more(i);
       if (!rcu && lane) nodes.push(make("circle", { class: "dot " + kindOf(e), cx: x - 6, cy: y - 4, r: 3 }));
       const strong = ["op_begin", "sys_enter", "page_fault_user"].includes(e[NAME]) || this.hazards.has(row);
       nodes.push(make("text", { x, y, class: (strong ? "strong" : "") + (kindOf(e) === "other" || setup ? " quiet" : "") }, fit(text, end - x)));
       if (this.hazards.has(row)) nodes.push(make("text", { class: "hazardmark", x: 4, y }, "!"));
     }
     return nodes;
+  }
+
+  // How many records like this one follow in its step and are folded away.
+  more(i) {
+    const events = this.data.events, row = this.rows[i], e = events[row];
+    if (e[NAME] !== "tlb_invalidate") return "";
+    let last = row;
+    while (events[last + 1] && events[last + 1][NAME] === e[NAME] && events[last + 1][STEP] === e[STEP] && events[last + 1][CPU] === e[CPU] && last + 1 !== this.rows[i + 1]) last++;
+    return last > row ? ` (+${last - row})` : "";
+  }
+
+  ghostLabel(i) {
+    const ghost = this.ghosts.get(this.rows[i]), lane = this.lanes.get(ghost.cpu), room = ghost.text.length * CHARACTER;
+    const x = Math.max(8, Math.min(lane ? lane.x + LOCKS + 8 : GUTTER, this.width - room - 8));
+    return make("text", { class: "ghostword", x, y: i * ROW + 15 }, fit(ghost.text, this.width - x));
   }
 
   whyLines() {

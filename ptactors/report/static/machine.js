@@ -1,7 +1,7 @@
 "use strict";
 // The machine rebuilt from the events alone: page tables, TLBs, locks, RCU, gathers. Nothing here draws.
 
-const [STEP, CPU, ACTOR, NAME, TEXT, FIELDS, CAUSE, REASON, STACK] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+const [STEP, CPU, ACTOR, NAME, TEXT, FIELDS, CAUSE, REASON, STACK, ANCHOR] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 const SHIFTS = [12, 21, 30, 39];
 const LEVELS = ["PTE page", "pmd table", "pud table", "pgd"];
 const SMALL = 4096;

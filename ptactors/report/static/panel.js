@@ -19,17 +19,38 @@ class Panel {
     while (this.at < row) this.machine.apply(this.data.events[++this.at]);
   }
 
-  show(row, chain) {
+  // `branches`: both chains of a pair of translations, [[title, [[row, text]]]]; then these stand for the one chain.
+  show(row, chain, branches, whole) {
     this.seek(row);
-    const parts = [this.here(row), this.why(chain), this.tables(), this.tlbs(), this.lockList(), this.gathers(), this.rcu()];
+    const why = branches && branches.length ? this.both(branches) : this.why(chain);
+    const parts = [this.here(row, whole), this.tlbs(), why, this.tables(), this.lockList(), this.gathers(), this.rcu()];
     this.box.replaceChildren(...parts.flat());
   }
 
-  here(row) {
+  // A heading with the words of its section that want explaining.
+  head(text, ...ids) {
+    const words = ids.flatMap((id) => [" ", element("a", { className: "term", href: "#term-" + id, "data-tip": this.data.terms[id][1] }, this.data.terms[id][0].split(/[,(]/)[0].trim())]);
+    return element("h3", {}, text, ...words);
+  }
+
+  link(row) {
+    const e = this.data.events[row];
+    return element("a", { href: "#" + e[ANCHOR], "data-row": row }, e[STEP] > 0 ? `step ${e[STEP]}` : "before");
+  }
+
+  both(branches) {
+    return branches.flatMap(([title, links]) => [element("h3", {}, title),
+      element("ol", { className: "chain" }, ...links.map(([row, text]) => element("li", {}, this.link(row), " " + text)))]);
+  }
+
+  here(row, whole) {
     const e = this.data.events[row], list = element("ul", {});
     list.append(item(e[TEXT]));
     list.append(item(`${e[NAME]}, by ${e[ACTOR] >= 0 ? this.data.actors[e[ACTOR]] : "the set-up"}`, "none"));
-    const stack = e[STACK] >= 0 ? this.data.stacks[e[STACK]] : "";
+    if (this.data.notes[row]) list.append(item(this.data.notes[row], "note"));
+    const ours = (name) => name.startsWith("_") || name.startsWith("op_") || ["run", "access", "walk"].includes(name);
+    const names = e[STACK] >= 0 ? this.data.stacks[e[STACK]].split(" <- ") : [];
+    const stack = names.filter((name) => whole || !ours(name)).join(" <- ");
     if (stack) list.append(item("in " + stack, "none"));
     return [element("h3", {}, e[STEP] > 0 ? `Step ${e[STEP]}` : "Before the run"), list];
   }
@@ -39,9 +60,8 @@ class Panel {
     const list = element("ol", { className: "chain" });
     chain.slice(1, 12).forEach((row, i) => {
       const e = this.data.events[row], reason = this.data.events[chain[i]][REASON];
-      const link = element("a", { href: "#" + e[STEP], "data-row": row }, e[STEP] > 0 ? `step ${e[STEP]}` : "before");
       const who = e[CPU] >= 0 ? ` cpu${e[CPU]}: ` : ": ";
-      list.append(element("li", {}, this.data.reasons[reason] + ": ", link, who, element("code", {}, e[TEXT])));
+      list.append(element("li", {}, this.data.reasons[reason] + ": ", this.link(row), who, element("code", {}, e[TEXT])));
     });
     return [element("h3", {}, "Why: what led here"), list];
   }
@@ -50,7 +70,7 @@ class Panel {
     const list = element("ul", {});
     for (const [mm, root] of this.machine.roots) list.append(this.table(mm, root, 3, 0));
     for (const [mm, bytes] of this.machine.bytes) list.append(item(`VmPTE of ${mm}: ${bytes / 1024} kB`, "none"));
-    return [element("h3", {}, "Page tables"), list];
+    return [this.head("Page tables", "flags", "vmpte", "frame"), list];
   }
 
   table(mm, frame, level, base) {
@@ -81,7 +101,7 @@ class Panel {
   }
 
   tlbs() {
-    const nodes = [element("h3", {}, "TLBs")];
+    const nodes = [this.head("TLBs", "w", "psc", "frame")];
     for (const [cpu, holder] of [...this.machine.cpus].sort((a, b) => a[0] - b[0])) {
       const facts = [holder.mode, holder.lazy ? "lazy" : "", holder.irqs ? "" : "irqs off", holder.rcu ? `RCU depth ${holder.rcu}` : ""].filter(Boolean);
       const list = element("ul", {}), entries = [...holder.tlb.values()];
@@ -103,7 +123,7 @@ class Panel {
     const list = element("ul", {});
     for (const [name, holders] of this.machine.locks) list.append(item(`${name} held by ${holders.map((h) => `cpu${h.cpu} (${h.mode})`).join(", ")}`));
     if (!this.machine.locks.size) list.append(item("none held", "none"));
-    return [element("h3", {}, "Locks"), list];
+    return [this.head("Locks", "nested"), list];
   }
 
   gathers() {
@@ -115,13 +135,13 @@ class Panel {
       list.append(item(`cpu${cpu}: ${g.pages.length} pages, ${g.tables.length} tables${owed ? "; the flush is still owed" : ""}`, owed ? "stale" : ""));
     }
     if (!list.children.length) list.append(item("none open", "none"));
-    return [element("h3", {}, "Gathers (mmu_gather)"), list];
+    return [this.head("Gathers", "gather"), list];
   }
 
   rcu() {
     const list = element("ul", {}), gp = this.machine.gp;
     list.append(gp ? item(`grace period ${gp.seq} waits for ${[...gp.waiting].map((c) => "cpu" + c).join(", ") || "nobody"}`) : item("no grace period under way", "none"));
     for (const [seq, waiting] of this.machine.callbacks) list.append(item(`after ${seq}: ${waiting.join(", ")}`));
-    return [element("h3", {}, "RCU"), list];
+    return [this.head("RCU", "gp"), list];
   }
 }

@@ -23,9 +23,18 @@
   const lanes = new Lanes($("lanes"), data, spansOf(events), depthsOf(events), (row) => go(row));
   const panel = new Panel($("panel"), data);
 
+  const draw = (rows) => lanes.show(rows, data.findings[state.finding].ghosts);
+
+  // Brings the picture into the window where the cursor's row would not be seen.
+  function reveal() {
+    const box = $("lanes").getBoundingClientRect(), row = $("lanes").querySelector("rect.here");
+    const seen = row ? row.getBoundingClientRect() : box;
+    if (seen.top < 0 || seen.bottom > innerHeight || box.top > innerHeight - 120) $("said").scrollIntoView({ block: "start" });
+  }
+
   function view() {
     $("all").setAttribute("aria-pressed", String(state.all));
-    lanes.show(shown());
+    draw(shown());
   }
 
   function go(row, options) {
@@ -34,10 +43,18 @@
     state.row = row;
     state.chain = chain || [];
     lanes.move(row, state.chain);
-    panel.show(row, chainOf(row));
-    const e = events[row], hazard = lanes.hazards.get(row);
-    $("said").textContent = `${e[STEP] > 0 ? "step " + e[STEP] : "before the run"}${e[CPU] >= 0 ? ", cpu" + e[CPU] : ""}: ${e[TEXT]}${hazard ? "  — hazard: " + hazard : ""}`;
-    if (!silent) history.replaceState(null, "", "#" + e[STEP]);
+    const found = data.findings.find((f) => f.row === row && f.branches.length);
+    panel.show(row, chainOf(row), found && found.branches, state.all);
+    const e = events[row], hazard = hazardWords(row);
+    $("said").textContent = `${e[STEP] > 0 ? "step " + e[STEP] : "before the run"}${e[CPU] >= 0 ? ", cpu" + e[CPU] : ""}: ${e[TEXT]}${hazard}`;
+    if (!silent) history.replaceState(null, "", "#" + e[ANCHOR]);
+  }
+
+  function hazardWords(row) {
+    const found = data.found && data.findings.find((f) => f.row === row);
+    if (!found) return "";
+    const count = found.names.length;
+    return count > 1 ? `  — ${count} hazards at this step: ${found.names.join(", ")}` : `  — hazard: ${found.names[0]}`;
   }
 
   function walk(by) {
@@ -51,7 +68,7 @@
     if (!data.found) return;
     const count = data.findings.length;
     if (data.findings[state.finding].row === state.row || by < 0) state.finding = (state.finding + by + count) % count;
-    if (!state.all) lanes.show(shown());
+    draw(shown());
     $("text").textContent = data.findings[state.finding].text;
     go(data.findings[state.finding].row);
   }
@@ -63,7 +80,7 @@
     const trail = state.chain.length && state.chain.at(-1) === state.row ? state.chain : [state.row];
     if (!state.all && !shown().includes(cause)) {
       const rows = data.findings[state.finding].rows;
-      rows.push(cause); rows.sort((a, b) => a - b); lanes.show(rows);
+      rows.push(cause); rows.sort((a, b) => a - b); draw(rows);
     }
     go(cause, { chain: [...trail, cause] });
   }
@@ -110,19 +127,22 @@
     Home: () => go(shown()[0]), End: () => go(shown().at(-1)), PageDown: () => walk(20), PageUp: () => walk(-20),
     h: () => nextHazard(1), H: () => nextHazard(-1), w: why, b: goBack, e: toggle, c: copyText, m: copyMermaid,
   };
+  const moves = new Set(Object.keys(keys).filter((key) => key !== "c" && key !== "m"));
   const anywhere = new Set(["ArrowRight", "ArrowLeft", "j", "k", "h", "H", "w", "b", "e", "c", "m"]);
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT|PRE)$/.test(event.target.tagName)) return;
     const inside = $("lanes").contains(event.target);
-    if (keys[event.key] && (inside || anywhere.has(event.key))) { event.preventDefault(); keys[event.key](); }
+    if (keys[event.key] && (inside || anywhere.has(event.key))) { event.preventDefault(); keys[event.key](); if (moves.has(event.key)) reveal(); }
   });
   document.addEventListener("click", (event) => {
+    const word = event.target.closest && event.target.closest("a.term");
+    if (word) $("words").open = true;
     const link = event.target.closest && event.target.closest("a[data-row]");
     if (!link) return;
     event.preventDefault();
     go(Number(link.dataset.row));
-    if (!$("panel").contains(link)) { $("picture").scrollIntoView({ block: "start" }); $("lanes").focus({ preventScroll: true }); }
+    if (!$("panel").contains(link)) { $("said").scrollIntoView({ block: "start" }); $("lanes").focus({ preventScroll: true }); }
   });
   for (const [id, act] of Object.entries({ back: () => walk(-1), forth: () => walk(1), hazard: () => nextHazard(1), why, all: toggle, copy: copyText, "copy-mermaid": copyMermaid, theme })) {
     $(id).addEventListener("click", act);
@@ -131,8 +151,12 @@
   let wide = $("lanes").clientWidth;
   addEventListener("resize", () => { if ($("lanes").clientWidth !== wide) { wide = $("lanes").clientWidth; lanes.layout(); lanes.paint(true); } });
 
-  const asked = () => { const match = /^#(?:step=)?(\d+)$/.exec(location.hash); return match ? firstRow(Number(match[1])) : null; };
-  const follow = () => { const row = asked(); if (row !== null) { const at = data.findings.findIndex((f) => events[f.row][STEP] === events[row][STEP]); go(at >= 0 ? data.findings[at].row : row, { silent: true }); } };
+  const anchors = new Map(events.map((e, row) => [e[ANCHOR], row]));
+  const asked = () => {
+    const match = /^#(?:step=)?(\d+(?:\.\d+)?)$/.exec(location.hash);
+    return match ? anchors.get(match[1]) ?? firstRow(Number(match[1].split(".")[0])) : null;
+  };
+  const follow = () => { const row = asked(); if (row !== null) { go(row, { silent: true }); reveal(); } };
   addEventListener("hashchange", follow);
   view();
   go(data.findings[0].row, { silent: true });
