@@ -262,7 +262,8 @@ def _step(op: Op, seen: int) -> Step[Any]:
     }[kind](*rest)  # fmt: skip
 
 
-async def _life(ops: tuple[Op, ...]) -> None:
+async def life_of(ops: tuple[Op, ...]) -> None:
+    """One actor's life."""
     seen = 0
     skip = False
     for op in ops:
@@ -287,7 +288,7 @@ def build_of(program: Program) -> Build:
 
     def build() -> tuple[State, tuple[Actor, ...]]:
         return State(CONFIG), tuple(
-            Actor(id=i, name=f"a{i}", coroutine=_life(ops), gate=None if gate is None else data(gate), program=True)
+            Actor(id=i, name=f"a{i}", coroutine=life_of(ops), gate=None if gate is None else data(gate), program=True)
             for i, (gate, ops) in enumerate(program)
         )
 

@@ -10,10 +10,12 @@ import pytest
 from saved_logs import first_with_hazard, save
 
 from ptactors.analysis.schema import columns
+from ptactors.analysis.subject import Frame
 from ptactors.analysis.where import parse
 from ptactors.cli.log_export import EXPORTERS
 from ptactors.cli.main import invoke
 from ptactors.errors import UsageError
+from ptactors.model.paging import ACCESSED, PROTNONE, SWAP, make
 
 LINE = {
     "ev": "tlb_flush",
@@ -144,6 +146,13 @@ def test_a_frame_has_a_story_as_page_table(tmp_path, capsys) -> None:
     assert told[0] == told[1] == told[2]
     for text in ("alloc pte frame", "gather table", f"lock(pte:{pfn})", "free pte frame"):
         assert text in told[0]
+
+
+def test_an_inaccessible_entry_still_belongs_to_its_frame() -> None:
+    """PROT_NONE takes the page from the hardware, not from the tables."""
+    story = Frame(0x1234)
+    assert story.concerns({"ev": "pte_set", "cpu": 0, "old": "0x0", "new": hex(make(0x1234, PROTNONE | ACCESSED))})
+    assert not story.concerns({"ev": "pte_set", "cpu": 0, "old": "0x0", "new": hex(make(0x1234, SWAP))})
 
 
 def test_a_story_marks_hazards_and_names_causes(tmp_path, capsys) -> None:

@@ -85,6 +85,14 @@ def test_what_a_protection_means(prot: str, readable: bool, writable: bool) -> N
     assert (made.readable, made.writable, made.mapped) == (readable, writable, True)
 
 
+@pytest.mark.parametrize(("thp", "level"), [("never", "4k"), ("always", "2m")])
+def test_what_may_not_be_accessed_is_mapped_all_the_same(thp: str, level: str) -> None:
+    condition = f"mem[A] == 7 and pt[A].level == {level}"
+    asked = f'[[expect]]\nalways = "{condition}"\n'
+    done = run(text(("write A = 7", "mprotect A none", "read A -> r"), vmas=vma(), machine=f'thp = "{thp}"\n', rest=asked))
+    assert (done.verdicts, registers(done)["cpu0:r"]) == ((True,), "SIGSEGV")
+
+
 def test_the_schema_knows_the_words() -> None:
     keys = json_schema()["properties"]["vma"]["patternProperties"]
     (table,) = keys.values()

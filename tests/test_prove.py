@@ -1,20 +1,15 @@
-"""The exhaustive search: known answers, the audit of merged histories, and what it claims of scenarios."""
+"""The exhaustive search: known answers, and the audit of merged histories."""
 
 from __future__ import annotations
 
 import dis
-from pathlib import Path
 
 import core_race
 import pytest
 
-from ptactors.campaign.names import known_names
 from ptactors.engine import automaton
 from ptactors.engine.automaton import Automaton, MergeError
 from ptactors.engine.prove import Mover, Search, Searched
-from ptactors.scenario.load import loads
-from ptactors.scenario.matrix import cells
-from ptactors.world.prove import CellSearch, Proof, settle
 
 
 def search(config: str, flush: bool, rcu: bool, max_states: int = 2_000_000) -> tuple[Searched, set[str]]:
@@ -112,70 +107,3 @@ def test_forgetting_where_a_loop_stands_is_caught(monkeypatch) -> None:
     monkeypatch.setattr(automaton, "_temporaries", lambda *_: ())
     with pytest.raises(MergeError, match="go on differently"):
         search("D", True, True)
-
-
-SMALL = """
-ptactors = 1
-name = "small"
-title = "t"
-why = "w"
-[machine]
-cpus = 2
-[kernel]
-preset = "v6.14"
-table_free = "semi-rcu"
-[vma.A]
-at = 0x7f00_0020_0000
-size = "2M"
-kind = "anon"
-populate = { "A" = "old" }
-[cpu.0]
-do = '''
-Z: madvise A 4K DONTNEED
-'''
-[cpu.1]
-tlb = ["A"]
-do = '''
-read A -> r0
-'''
-[[expect]]
-exists = "cpu1:r0 == old"
-[[expect]]
-exists = "cpu1:r0 == 0"
-[[expect]]
-exists = "cpu1:r0 == 1"
-[[expect]]
-forbidden = "hazard(deadlock) or hazard(protocol_violation)"
-[[expect]]
-forbidden = "hazard(wrong_data)"
-"""
-
-
-def prove(text: str, max_states: int = 200_000) -> list[Proof]:
-    scenario = loads(text.replace('exists = "cpu1:r0 == 1"', 'exists = "cpu1:r0 == 1"'), "small.toml", known_names())
-    return [CellSearch(scenario, cell).run(max_states) for cell in cells(scenario, {}, None)]
-
-
-def test_answers_of_a_small_cell() -> None:
-    proofs = settle(prove(SMALL))
-    assert proofs[0].searched.complete
-    verdicts = [answer.verdict for answer in proofs[0].answers]
-    # seen; seen; in no interleaving; held but without a mutant that shows it; not decided by states alone
-    assert verdicts == ["held", "held", "violated", "inconclusive", "inconclusive"]
-
-
-def test_what_was_cut_off_is_inconclusive() -> None:
-    (proof,) = prove(SMALL, max_states=50)
-    assert not proof.searched.complete
-    assert {answer.verdict for answer in proof.answers} == {"inconclusive"}
-
-
-CASE1 = Path(__file__).parent.parent / "scenarios" / "case1-mixed-page-size.toml"
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("preset", ["rfc-v1", "v6.14"])
-def test_case_1_is_settled(preset: str) -> None:
-    scenario = loads(CASE1.read_text(encoding="utf-8"), str(CASE1), known_names())
-    proofs = settle([CellSearch(scenario, cell).run(2_000_000) for cell in cells(scenario, {}, preset)])
-    assert [answer.verdict for proof in proofs for answer in proof.answers] == ["held"] * 2

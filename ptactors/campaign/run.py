@@ -8,18 +8,15 @@ round when all of the round before is counted, and by nothing but those counts.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import signal
 import traceback
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ptactors.campaign.names import known_names
+from ptactors.campaign.pool import in_order
 from ptactors.campaign.shares import FIRST_ROUND, Shares, adapts
 from ptactors.campaign.single import single_error
 from ptactors.campaign.tally import Tally
@@ -37,8 +34,6 @@ from ptactors.world import play_many
 
 CHUNK = 50
 """Schedules in one piece of work. Part of the meaning of ``-x``, so it is the same for any number of processes."""
-_WINDOW = 64
-"""Chunks in flight beyond one for each process."""
 
 
 @attrs.frozen(kw_only=True)
@@ -256,37 +251,9 @@ class Campaign:
 
     def _pieces(self) -> Generator[tuple[int, Tally], None, None]:
         chunks = sum(-(-batch.runs // CHUNK) for batch, _ in self._cells)
-        jobs = min(self._jobs, chunks)
-        if jobs <= 1:
-            for piece in self._tasks():
-                if piece is not None:
-                    yield piece[0], _checked(count(piece[1]))
-            return
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts)
-        try:
-            yield from _in_order(pool, self._tasks(), jobs + _WINDOW)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_order(pool: Executor, tasks: Iterator[tuple[int, Task] | None], window: int) -> Iterator[tuple[int, Tally]]:
-    waiting: deque[tuple[int, Future[Tally | Failure]]] = deque()
-    while True:
-        while len(waiting) < window:
-            following = next(tasks, None)
-            if following is None:  # the end, or what follows depends on what is waiting
-                break
-            waiting.append((following[0], pool.submit(count, following[1])))
-        if not waiting:
-            return
-        number, future = waiting.popleft()
-        yield number, _checked(future.result())
+        with contextlib.closing(in_order(count, self._tasks(), min(self._jobs, chunks))) as pieces:
+            for number, piece in pieces:
+                yield number, _checked(piece)
 
 
 def _checked(piece: Tally | Failure) -> Tally:
@@ -302,8 +269,3 @@ def _judge(batch: Batch, cell: Cell, tally: Tally) -> CellResult:
 def chooses(batch: Batch) -> bool:
     """Whether the strategy chooses the seeds of a batch, so that they are not consecutive."""
     return adapts(batch.strategy) and not batch.plan.exact and batch.runs > FIRST_ROUND
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches the whole process group; only the parent answers it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

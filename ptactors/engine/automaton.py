@@ -8,7 +8,8 @@ Two histories may lead to one node if the actor's whole private state is equal a
 position, its live local variables and the temporaries on its value stack. Kernel code need not say what may be forgotten (which a
 prototype did by hand, at the price of silent losses where the hand erred): liveness is read from the byte code, the temporaries
 from the frame itself. What remains to be trusted is watched: each time two histories merge, the new one is followed through all
-edges that are known from the node, and every answer compared (:class:`MergeError`).
+that is known from the node on and all that is learned later, and every answer is compared (:class:`MergeError`). One step is not
+enough: a local may be carried through many before it is used, and then states are lost, or made up, unnoticed.
 
 CPython only: frames are read by ``gc.get_referents``. Private objects (a gather, a CPU's context) count by their content.
 """
@@ -19,6 +20,7 @@ import dis
 import enum
 import functools
 import gc
+import hashlib
 from collections.abc import Callable, Coroutine, Hashable, Iterator
 from types import (
     AsyncGeneratorType,
@@ -40,6 +42,8 @@ from ptactors.errors import ModelError
 from ptactors.model.step import AnyOf, Step
 
 Factory = Callable[[], Coroutine[Any, Any, None]]
+_WATCHED = 500
+"""Histories beside its own that are followed on from each node."""
 _UNCONDITIONAL = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "RETURN_VALUE", "RAISE_VARARGS", "RERAISE")
 
 
@@ -94,7 +98,7 @@ def _before(instruction: dis.Instruction, after: frozenset[str]) -> frozenset[st
 
 def freeze(value: Any) -> Hashable:
     """The content of a private value, as something that can be compared."""
-    if value is None or isinstance(value, int | str | float | bytes | enum.Enum | Step | type | CodeType):
+    if value is None or isinstance(value, int | str | float | bytes | range | enum.Enum | Step | type | CodeType):
         return (type(value).__name__, value) if isinstance(value, bool) else value
     if isinstance(value, tuple):
         return (type(value), tuple(map(freeze, value)))
@@ -170,6 +174,31 @@ def _temporaries(coroutine: object, code: CodeType, slots: int, below: object) -
     return tuple(map(freeze, stack))
 
 
+def digest_of(content: object) -> int:
+    """128 bits that stand for what ``content`` is printed as."""
+    return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=16).digest(), "big")
+
+
+def everything(coroutine: Any) -> Hashable:
+    """All that the frames of a coroutine refer to, dead or alive; for the audit, which trusts neither liveness nor layout."""
+    keys: list[Hashable] = []
+    inner = coroutine
+    while isinstance(inner, CoroutineType | GeneratorType):
+        frame = inner.cr_frame if isinstance(inner, CoroutineType) else inner.gi_frame
+        below = inner.cr_await if isinstance(inner, CoroutineType) else inner.gi_yieldfrom
+        at = frame.f_lasti if frame is not None else None
+        keys.append((at, tuple(_loosely(each) for each in gc.get_referents(inner) if each is not below)))
+        inner = below
+    return tuple(keys)
+
+
+def _loosely(value: Any) -> Hashable:
+    try:
+        return freeze(value)
+    except (ModelError, ValueError):  # something of another kind; an empty cell
+        return type(value).__name__
+
+
 @attrs.define(eq=False)
 class Node:
     """What an actor will do next."""
@@ -186,8 +215,14 @@ class Node:
     """The functions it is in, innermost first."""
     label: str
     """The operation it is in."""
-    edges: dict[Hashable, Node] = attrs.field(factory=dict)
+    digest: int
+    """A name of 128 bits: the actor's and the number."""
+    edges: dict[tuple[int, Any], Node] = attrs.field(factory=dict)
     """(option, result) -> what follows."""
+    others: list[tuple[Any, ...]] = attrs.field(factory=list)
+    """Histories that were taken for equal to ``history`` though something private differs; each difference once."""
+    lives: dict[Hashable, None] = attrs.field(factory=dict)
+    """All that is private (:func:`everything`) after ``history`` and after each of ``others``."""
 
 
 class Automaton:
@@ -209,8 +244,10 @@ class Automaton:
         edge = (option, result)
         found = node.edges.get(edge)
         if found is None:
-            found = self._learn((*node.history, (option, result) if node.several else result))
+            found = self._learn(_longer(node, node.history, edge))
             node.edges[edge] = found
+            for other in node.others:
+                self._watch(found, _longer(node, other, edge))
         return found
 
     def _learn(self, history: tuple[Any, ...]) -> Node:
@@ -222,7 +259,10 @@ class Automaton:
             coroutine.close()
             self._audit(known, history)
             return known
-        node = Node(len(self.nodes), steps, isinstance(offered, AnyOf), history, _where(coroutine), label())
+        number = len(self.nodes)
+        name = digest_of((self.name, number))
+        node = Node(number, steps, isinstance(offered, AnyOf), history, _where(coroutine), label(), name)
+        node.lives[everything(coroutine)] = None
         coroutine.close()
         self._known[key] = node
         self.nodes.append(node)
@@ -242,24 +282,39 @@ class Automaton:
         return coroutine, label, offered
 
     def _audit(self, node: Node, history: tuple[Any, ...]) -> None:
-        """Follow the new history through every edge known from the node it was merged into: it must find the same steps."""
+        """Two histories were merged into ``node``: go on with the new one wherever the old one went."""
         self.merges += 1
-        self._compare(node, history)
-        for (option, result), successor in self._pairs(node):
-            self._compare(successor, (*history, (option, result) if node.several else result))
+        self._watch(node, history)
 
-    @staticmethod
-    def _pairs(node: Node) -> Iterator[tuple[Any, Node]]:
-        yield from list(node.edges.items())
+    def _watch(self, node: Node, history: tuple[Any, ...]) -> None:
+        """Hold all that is known from ``node`` on against this history, and what will be learned later."""
+        ahead = [(node, history)]
+        met: dict[int, None] = {}
+        while ahead:
+            here, lived = ahead.pop()
+            life = self._compare(here, lived)
+            if here.number in met or life in here.lives or len(here.others) >= _WATCHED:
+                continue
+            met[here.number] = here.lives[life] = None
+            here.others.append(lived)
+            ahead += [(successor, _longer(here, lived, edge)) for edge, successor in here.edges.items()]
 
-    def _compare(self, node: Node, history: tuple[Any, ...]) -> None:
+    def _compare(self, node: Node, history: tuple[Any, ...]) -> Hashable:
+        """All that is private after a history that must lead to the steps of the node."""
         coroutine, _, offered = self._replay(history)
         steps = () if offered is None else offered.steps if isinstance(offered, AnyOf) else (offered,)
+        life = everything(coroutine)
         coroutine.close()
         if steps != node.options:
             raise MergeError(
                 f"{self.name}: two histories merged at {node.where or 'the end'} go on differently: {steps} and {node.options}"
             )
+        return life
+
+
+def _longer(node: Node, history: tuple[Any, ...], edge: tuple[int, Any]) -> tuple[Any, ...]:
+    """A history that leads to ``node``, and one step more."""
+    return (*history, edge if node.several else edge[1])
 
 
 def _where(coroutine: Any) -> str:

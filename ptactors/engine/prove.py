@@ -4,39 +4,51 @@ What was visited is remembered by a 128-bit digest of cells and nodes, kept up t
 different states might share one: with n states the chance is below n^2 / 2^129 (printed with every verdict). The shortest path to
 a finding is found first.
 
-A *watcher* listens to the events of steps (oracles do). Its own state is saved and restored with the states of the search and is
-not part of their identity, so only findings that the state and the step decide are found exhaustively; which those are, the
-caller knows.
+A *watcher* listens to the events of steps (oracles do). What it knows, its *memory*, is a function of the events of a path.
+With ``exact`` it is part of a state's identity, so that whatever it says of any path is found; without, two paths to equal cells
+and nodes are one, and only findings that the state and the step decide are found exhaustively. Which those are, the caller knows.
+
+With a *bound of preemptions* (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007) only paths with so many of them are
+made, those with the fewest first. Then the actor that moved last is part of the identity as well.
 """
 
 from __future__ import annotations
 
-import hashlib
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import attrs
 
-from ptactors.engine.automaton import Automaton, Node
-from ptactors.model.state import Key, State
+from ptactors.engine.automaton import Automaton, Node, digest_of
+from ptactors.engine.strategy.base import ALTERNATIVES
+from ptactors.model.state import Key, Record, State
 
 _MASK = (1 << 128) - 1
+_NOTHING = object()
+_PROGRESS = 500
+"""States between two calls of ``progress``."""
+Turn = tuple[int, int]
+"""(mover, option)."""
+
+
+class Memory(Protocol):
+    """What a watcher knows after some path."""
+
+    number: int
+    """Its own among those of one search."""
 
 
 class Watcher(Protocol):
     """Who listens to a search."""
 
-    def save(self) -> Any:
-        """What it knows now."""
+    def start(self) -> Memory:
+        """What it knows before the first step."""
         ...
 
-    def load(self, saved: Any) -> None:
-        """Know that again, and nothing else."""
-        ...
-
-    def heard(self) -> bool:
-        """Whether anything happened since ``load``."""
+    def hear(self, memory: Any, records: Sequence[Record]) -> tuple[Memory, tuple[str, ...]]:
+        """What it knows after that, and the findings that it makes on the way."""
         ...
 
 
@@ -52,20 +64,22 @@ class Mover:
     """Whether a state in which only it could move counts as final."""
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Situation:
-    """One state on the frontier."""
+    """One state on the frontier; nothing in it is ever changed."""
 
+    number: int
     cells: dict[Key, Any]
     occupied: dict[int, int]
     nodes: tuple[Node, ...]
     digest: int
-    """Of the cells alone, additive."""
-    saved: Any
+    """The sum of those of the cells and nodes."""
+    memory: Any
     """The watcher's."""
     depth: int
-    came: tuple[int, int, int] | None
-    """(number of the state before, mover, option); None for the first."""
+    last: int
+    """The mover that moved last, -1 at first."""
+    identity: int
 
 
 @attrs.define
@@ -73,131 +87,194 @@ class Searched:
     """What a search has done."""
 
     states: int = 0
+    """Whose successors were looked at. With a bound of preemptions, states and who moved last."""
     transitions: int = 0
     finals: int = 0
     deepest: int = 0
     widest: int = 0
     complete: bool = False
     """Whether the frontier emptied."""
-    parents: list[tuple[int, int, int]] = attrs.field(factory=list, repr=False)
-    """State number -> (state before, mover, option), to walk back from a finding."""
+    refused: int = 0
+    """Transitions that would have cost a preemption too many."""
+    levels: list[int] = attrs.field(factory=list)
+    """States by distance from the first; without a bound of preemptions the frontier comes through them in order."""
+    moved: list[bool] = attrs.field(factory=list)
+    """Whether each mover ever moved."""
+    parents: array[int] = attrs.field(factory=lambda: array("L", [0]), repr=False)
+    """State number -> the state before."""
+    turns: array[int] = attrs.field(factory=lambda: array("H", [0]), repr=False)
+    """State number -> the turn that led from there to it."""
 
-    def path(self, number: int) -> list[tuple[int, int]]:
-        """The (mover, option) turns from the first state to this one."""
-        turns: list[tuple[int, int]] = []
+    def without_paths(self) -> Searched:
+        """The figures alone."""
+        return attrs.evolve(self, parents=array("L", [0]), turns=array("H", [0]))
+
+    def path(self, number: int) -> list[Turn]:
+        """The turns from the first state to this one."""
+        turns: list[Turn] = []
         while number > 0:
-            number, mover, option = self.parents[number]
-            turns.append((mover, option))
+            turns.append(divmod(self.turns[number], ALTERNATIVES))
+            number = self.parents[number]
         return turns[::-1]
 
 
 class Search:
     """One exhaustive search."""
 
-    def __init__(self, state: State, movers: Sequence[Mover], watcher: Watcher | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        movers: Sequence[Mover],
+        watcher: Watcher | None = None,
+        *,
+        exact: bool = False,
+        preemptions: int | None = None,
+    ) -> None:
         self.state = state
         self.movers = tuple(movers)
-        self.result = Searched()
-        self.when_final: Callable[[int, tuple[Node, ...]], None] | None = None
-        """Called with the number and the nodes of every state in which nobody must move; ``state`` holds its cells."""
-        self.when_stepped: Callable[[int, int, int], None] | None = None
-        """Called after every transition with (number of the state before, mover, option)."""
+        self.result = Searched(moved=[False] * len(self.movers))
+        self.when_final: Callable[[Situation], None] | None = None
+        """Called with every situation in which nobody must move; ``state`` holds its cells."""
+        self.when_found: Callable[[str, int, Turn], None] | None = None
+        """Called with each finding of the watcher, the number of the state before the step and its turn."""
+        self.enough = False
+        """Set by a listener that wants nothing more."""
         self._watcher = watcher
+        self.exact = exact
+        self._bound = preemptions
+        self._gates = tuple(mover.gate for mover in self.movers)
         self._hashes: dict[tuple[Key, Any], int] = {}
-        self._node_hashes: dict[tuple[int, int], int] = {}
+        self._names: dict[tuple[str, int], int] = {}
+        self._seen: dict[int, int] = {}
+        """Identity -> the fewest preemptions it was reached with."""
+        self._queues: list[deque[Situation]] = []
+        """The frontier, by preemptions made."""
 
     def run(self, max_states: int, progress: Callable[[Searched, int], None] | None = None) -> Searched:
-        """Search until the frontier is empty or more than ``max_states`` states are known."""
-        result = self.result
-        frontier: deque[tuple[int, Situation]] = deque([(0, self._first())])
-        first = frontier[0][1]
-        seen = {self._identity(first.digest, first.nodes)}
-        result.parents.append((0, 0, 0))
-        while frontier:
-            number, here = frontier.popleft()
-            result.states += 1
-            result.deepest = here.depth
-            result.widest = max(result.widest, len(frontier))
-            for situation in self._successors(number, here):
-                identity = self._identity(situation.digest, situation.nodes)
-                if identity not in seen:
-                    seen.add(identity)
-                    assert situation.came is not None
-                    result.parents.append(situation.came)
-                    frontier.append((len(seen) - 1, situation))
-            if progress is not None and result.states % 1000 == 0:
-                progress(result, len(frontier))
-            if len(seen) > max_states:
-                return result
+        """Search until the frontier is empty, more than ``max_states`` states are known, or it is enough."""
+        result, seen = self.result, self._seen
+        first = self._first()
+        seen[first.identity] = 0
+        self._queues = [deque([first])]
+        for made in range(1 if self._bound is None else self._bound + 1):
+            self._queues.append(deque())
+            queue = self._queues[made]
+            while queue:
+                here = queue.popleft()
+                if made and seen[here.identity] < made:
+                    continue  # it was reached more cheaply meanwhile
+                result.widest = max(result.widest, len(queue))
+                self._visit(here, made)
+                if progress is not None and result.states % _PROGRESS == 0:
+                    progress(result, len(queue))
+                if len(seen) > max_states or self.enough:
+                    return result
         result.complete = True
         return result
 
     def _first(self) -> Situation:
         nodes = tuple(mover.automaton.root for mover in self.movers)
         cells = dict(self.state.cells)
-        digest = sum(self._hash(key, value) for key, value in cells.items()) & _MASK
-        saved = self._watcher.save() if self._watcher is not None else None
-        return Situation(cells, dict(self.state.occupied), nodes, digest, saved, 0, None)
+        digest = sum(self._hash(key, value) for key, value in cells.items()) + sum(node.digest for node in nodes)
+        memory = self._watcher.start() if self._watcher is not None else None
+        identity = self._identity(digest, memory, -1)
+        return Situation(0, cells, dict(self.state.occupied), nodes, digest, memory, 0, -1, identity)
 
-    def _successors(self, number: int, here: Situation) -> list[Situation]:
-        state = self.state
-        state.cells, state.occupied = here.cells, here.occupied
-        moves: list[tuple[int, int]] = []
-        busy = False
-        for i, mover in enumerate(self.movers):
-            if mover.gate is not None and here.cells.get(mover.gate):
-                continue
-            for option, step in enumerate(here.nodes[i].options):
-                if not step.blocking or step.ready(state):
-                    moves.append((i, option))
-                    busy = busy or not mover.optional
-        if not busy:
-            self.result.finals += 1
+    def _visit(self, here: Situation, made: int) -> None:
+        result = self.result
+        result.states += 1
+        result.deepest = max(result.deepest, here.depth)
+        if here.depth == len(result.levels):
+            result.levels.append(0)
+        result.levels[here.depth] += 1
+        turns = self._turns(here)
+        if all(self.movers[i].optional for i, _ in turns):
+            result.finals += 1
             if self.when_final is not None:
-                if self._watcher is not None:
-                    self._watcher.load(here.saved)
-                self.when_final(number, here.nodes)
-        return [self._move(number, here, *move) for move in moves]
+                self.when_final(here)
+        costly = self._bound is not None and any(i == here.last for i, _ in turns)
+        for turn in turns:
+            price = made + (costly and turn[0] != here.last)
+            if price > made and price > (self._bound or 0):
+                result.refused += 1
+            else:
+                self._move(here, turn, price)
 
-    def _move(self, number: int, here: Situation, i: int, option: int) -> Situation:
-        state, node = self.state, here.nodes[i]
-        state.cells, state.occupied = dict(here.cells), dict(here.occupied)
-        state.step, state.actor, state.writes = here.depth + 1, i, []
-        if self._watcher is not None:
-            self._watcher.load(here.saved)
+    def _turns(self, here: Situation) -> list[Turn]:
+        """What can be done; the state holds a copy of the cells from here on."""
+        state, cells, gates = self.state, here.cells, self._gates
+        state.cells, state.occupied = cells.copy(), here.occupied.copy()
+        turns: list[Turn] = []
+        for i, node in enumerate(here.nodes):
+            gate = gates[i]
+            if gate is None or not cells.get(gate):
+                for option, step in enumerate(node.options):
+                    if not step.blocking or step.ready(state):
+                        turns.append((i, option))
+        return turns
+
+    def _move(self, here: Situation, turn: Turn, price: int) -> None:
+        """Make one step in the copy of the cells, keep what comes of it if it is new, and take the step back."""
+        state, result, old = self.state, self.result, here.cells
+        i, option = turn
+        node = here.nodes[i]
+        state.actor = i
+        writes = state.writes = []
+        records = state.ring = []
         value = node.options[option].apply(state)
-        self.result.transitions += 1
-        if self.when_stepped is not None:
-            self.when_stepped(number, i, option)
-        digest = here.digest
-        for key in dict.fromkeys(state.writes):
-            if key in here.cells:
-                digest -= self._hash(key, here.cells[key])
-            if key in state.cells:
-                digest += self._hash(key, state.cells[key])
-        nodes = list(here.nodes)
-        nodes[i] = self.movers[i].automaton.follow(node, option, value)
-        saved = here.saved
-        if self._watcher is not None and self._watcher.heard():
-            saved = self._watcher.save()
-        return Situation(state.cells, state.occupied, tuple(nodes), digest & _MASK, saved, here.depth + 1, (number, i, option))
+        result.transitions += 1
+        result.moved[i] = True
+        memory = here.memory
+        if records and self._watcher is not None:
+            memory, found = self._watcher.hear(memory, records)
+            for name in found:
+                assert self.when_found is not None
+                self.when_found(name, here.number, turn)
+        cells, digest = state.cells, here.digest
+        written = dict.fromkeys(writes)
+        for key in written:
+            if key in old:
+                digest -= self._hash(key, old[key])
+            if key in cells:
+                digest += self._hash(key, cells[key])
+        after = node.edges.get((option, value)) or self.movers[i].automaton.follow(node, option, value)
+        digest = (digest - node.digest + after.digest) & _MASK
+        identity = self._identity(digest, memory, i)
+        if self._seen.get(identity, price + 1) > price:
+            self._seen[identity] = price
+            result.parents.append(here.number)
+            result.turns.append(i * ALTERNATIVES + option)
+            tables = state.occupied.copy() if state.occupied != here.occupied else here.occupied
+            number = len(result.parents) - 1
+            nodes = (*here.nodes[:i], after, *here.nodes[i + 1 :])
+            made = Situation(number, cells.copy(), tables, nodes, digest, memory, here.depth + 1, i, identity)
+            self._queues[price if self._bound is not None else 0].append(made)
+        for key in written:
+            was = old.get(key, _NOTHING)
+            if was is not _NOTHING:
+                cells[key] = was
+            else:
+                cells.pop(key, None)
+        if state.occupied != here.occupied:
+            state.occupied = here.occupied.copy()
 
     def _hash(self, key: Key, value: Any) -> int:
         pair = (key, value)
         known = self._hashes.get(pair)
         if known is None:
             content = sorted(value.items()) if isinstance(value, dict) else value
-            text = repr((key, content)).encode()
-            known = self._hashes[pair] = int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")
+            known = self._hashes[pair] = digest_of((key, content))
         return known
 
-    def _identity(self, digest: int, nodes: tuple[Node, ...]) -> int:
-        total = digest
-        for i, node in enumerate(nodes):
-            name = (i, node.number)
-            known = self._node_hashes.get(name)
-            if known is None:
-                text = repr(("node", *name)).encode()
-                known = self._node_hashes[name] = int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")
-            total += known
-        return total & _MASK
+    def _identity(self, digest: int, memory: Memory | None, last: int) -> int:
+        if self.exact and memory is not None:
+            digest += self._name("memory", memory.number)
+        if self._bound is not None:
+            digest += self._name("last", last)
+        return digest & _MASK
+
+    def _name(self, what: str, number: int) -> int:
+        known = self._names.get((what, number))
+        if known is None:
+            known = self._names[what, number] = digest_of((what, number))
+        return known

@@ -124,10 +124,11 @@ class LostWrite(_Reads):
     verdict = OVERWRITTEN
     rule = Rule(
         meaning="A program stored data, nobody asked to throw it away, and it is gone.",
-        kernel="zap_pte_range() reclaims a table that another thread has refilled; a store through a translation that a"
-        " flush missed.",
-        avoided="Scan before the pmd is cleared whenever the pte lock was dropped.",
-        knob="pending_flush=false; install_recheck=false",
+        kernel="zap_pte_range() reclaims a table that another thread has refilled; pmd_install() puts a table over one that is"
+        " in use; a store through a translation that pmdp_collapse_flush() missed.",
+        avoided="Scan before the pmd is cleared whenever the pte lock was dropped; install over an empty pmd only; flush before"
+        " pages are copied.",
+        knob="install_recheck=false; collapse_flush=false with MADV_COLLAPSE; pending_flush=false",
         scenario="install-recheck",
     )
 

@@ -229,8 +229,8 @@ class BogusPageTable(Oracle):
         kernel="pmd_install(), pmd_populate(); collapse_huge_page() restored pmd_pgtable() of an entry that a reclaimer"
         " had cleared.",
         avoided="vma_start_write() before check_pmd_still_valid() in collapse_huge_page(); pmd_install() takes only a new table.",
-        knob="collapse_lock_then_check=false with madvise_vma_lock=true (preset v6.18)",
-        scenario="single-table-vs-rcu-walker",
+        knob="collapse_lock_then_check=false with madvise_vma_lock=true (preset v6.18) and pt_reclaim=merged",
+        scenario="collapse-vs-vma-locked-dontneed",
     )
 
     def see(self, step: int, actor: int, event: EntryWrite) -> None:

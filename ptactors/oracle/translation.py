@@ -220,7 +220,7 @@ class PermissionBypass(Oracle):
         kernel="do_wp_page(), change_pte_range(), do_anonymous_page() with the zero page; flush_tlb_fix_spurious_fault().",
         avoided="Narrowing an entry is always followed by a flush before the kernel relies on it.",
         knob="pending_flush=false with mprotect",
-        scenario="dontneed-refault",
+        scenario="mprotect-vs-write",
     )
 
     def listeners(self) -> dict[type, Listener]:

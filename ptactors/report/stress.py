@@ -81,7 +81,8 @@ def coverage_lines(coverage: Coverage, *, verbose: bool = False, mixes: bool = T
 
 def _completeness(estimate: Estimate, unit: str) -> str:
     more = f"at least {estimate.unseen:.0f} more by estimate"
-    return f"{estimate.seen} seen, {more}; the next {unit} shows a new one with probability {estimate.new:.2g}"
+    chance = f"{estimate.new:.2g}" if estimate.new else f"below {1 / estimate.units:.2g}"
+    return f"{estimate.seen} seen, {more}; the next {unit} shows a new one with probability {chance}"
 
 
 def _listed(head: str, items: list[str], whole: bool) -> Iterator[str]:

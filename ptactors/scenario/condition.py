@@ -38,7 +38,7 @@ class Facts(Protocol):
         ...
 
     def memory(self, va: int) -> Value:
-        """The content that a read of ``va`` through the page tables finds, or 'unset'."""
+        """The content of the page that is mapped at ``va``, be it inaccessible (PROT_NONE), or 'unset'."""
         ...
 
     def table(self, va: int) -> tuple[str, Value]:

@@ -18,6 +18,9 @@ from ptactors.model.step import ANY, Footprint, Step
 Mark = tuple[int, int, int, int]
 """(what all cells carry, what all cells look for, what written cells carry, what written cells look for)."""
 
+_OBSERVER: Key = ("observer",)
+"""A cell that steps are taken to write whose order an observer can tell."""
+
 
 def dependent(a: Mark, b: Mark) -> bool:
     """Whether the order of two steps with these marks can matter."""
@@ -32,7 +35,9 @@ def writes_into(a: Mark, b: Mark) -> bool:
 class Marks:
     """The bits given to the cells of one search."""
 
-    def __init__(self) -> None:
+    def __init__(self, observed: frozenset[str] = frozenset()) -> None:
+        """``observed``: families of cells of which an observer sees several at once; steps that write any are ordered."""
+        self._observed = observed
         self._bits: dict[Key, int] = {}
         self._keys: dict[Key, tuple[int, int]] = {}
         self._known: dict[tuple[Footprint, Key | None], Mark] = {}
@@ -42,6 +47,8 @@ class Marks:
         reads, writes = step.touches(state)
         if step.blocking:
             reads = (*step.waits(), *reads)
+        if self._observed and any(key[0] in self._observed for key in writes):
+            writes = (*writes, _OBSERVER)
         return self._mark((reads, writes), actor.gate)
 
     def of_guard(self, step: Step[Any], actor: Actor) -> Mark:

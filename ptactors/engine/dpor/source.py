@@ -16,20 +16,29 @@ from ptactors.engine.dpor.races import Races
 from ptactors.engine.dpor.trace import Point
 
 
-def explore(build: Build, *, max_runs: int, max_steps: int = 1000, classes: bool = False) -> Result:
+def explore(
+    build: Build,
+    *,
+    max_runs: int,
+    max_steps: int = 1000,
+    classes: bool = False,
+    observed: frozenset[str] = frozenset(),
+) -> Result:
     """Search the machine with at most ``max_runs`` runs, redundant ones included.
 
-    Listeners that ``build`` puts on the state hear the events of every class. ``classes`` asks for their canonical forms.
+    Listeners that ``build`` puts on the state hear the events of every class. Runs of one class agree in every result and in what
+    each cell goes through, not in what several cells hold at one moment: who judges that (an oracle that compares two TLBs)
+    names their families in ``observed``. ``classes`` asks for canonical forms.
     """
-    return _Search(build, max_steps, classes).go(max_runs)
+    return _Search(build, max_steps, classes, Marks(observed)).go(max_runs)
 
 
 class _Search:
-    def __init__(self, build: Build, max_steps: int, classes: bool) -> None:
+    def __init__(self, build: Build, max_steps: int, classes: bool, marks: Marks) -> None:
         self._build = build
         self._max_steps = max_steps
         self._classes = classes
-        self._marks = Marks()
+        self._marks = marks
         self._races = Races(self._marks)
         self._points: list[Point] = []
         self._found = Found()
