@@ -13,7 +13,7 @@ from ptactors.host.compare import KNOWN, Known, compare, differences, preset_of
 from ptactors.host.probe import Host
 from ptactors.host.program import access_count, needs, split, translate
 from ptactors.host.recordings import dump, load, load_shipped, shipped
-from ptactors.host.scenarios import Unmappable, steps_of
+from ptactors.host.scenarios import Unmappable, folded, steps_of
 from ptactors.host.sequence import VmaSeen
 from ptactors.host.simulate import simulate
 from ptactors.scenario.load import loads
@@ -355,3 +355,39 @@ def test_this_machine_agrees(capsys):
     if code == 3:
         pytest.skip(f"nothing can be compared here: {out}")
     assert code == 0, out
+
+
+def test_long_loops_become_one_step_and_mean_the_same() -> None:
+    one = [("w", i << 21) for i in range(70)]
+    both = [step for i in range(70) for step in (("w", i << 21), ("adv", i << 21, 1 << 21, "DONTNEED"))]
+    plain = [("map", 0, 1 << 28), *one, *both, ("w", 0)]
+    steps = folded(plain)
+    assert steps == (
+        ("map", 0, 1 << 28),
+        ("repeat", 70, 1 << 21, ("w", 0)),
+        ("repeat", 70, 1 << 21, ("w", 0), ("adv", 0, 1 << 21, "DONTNEED")),
+        ("w", 0),
+    )
+    short, long = simulate(tuple(steps), "v6.18"), simulate(tuple(plain), "v6.18")
+    for mine, theirs in ((1, 70), (2, 210), (3, 211)):
+        assert (short[mine].vmpte_kb, short[mine].tables, short[mine].vmas) == (
+            long[theirs].vmpte_kb,
+            long[theirs].tables,
+            long[theirs].vmas,
+        )
+    assert short[1].faults == sum(each.faults for each in long[1:71]) == 70
+
+
+def test_a_repeat_tells_its_first_error() -> None:
+    steps = (("map", 0, 1 << 21), ("repeat", 2, 1 << 21, ("adv", 0, 1 << 21, "DONTNEED")))
+    assert simulate(steps, "v6.18")[1].result == "-ENOMEM"
+
+
+@pytest.mark.live
+def test_every_sequential_scenario_agrees_with_this_machine(capsys):
+    code = invoke(["host", "compare", "scenarios", "--with", "live"])
+    out = capsys.readouterr().out
+    if code == 3:
+        pytest.skip(f"nothing can be compared here: {out}")
+    assert code == 0, out
+    assert "headline-50g" in out

@@ -118,6 +118,14 @@ def test_an_inaccessible_page_is_shown(value: int, shown: str) -> None:
     assert entry(value)[2] == shown
 
 
+def test_a_fault_on_an_inaccessible_page_comes_from_its_entry_and_a_gathered_page_does_not() -> None:
+    clear = ev.EntryWrite("pte_clear", 0, "P", 0, 0x1000, 5, 1, 1, 0x1067, 0)
+    protect = clear._replace(what="pte_set", old=0, new=0x1120)
+    fault, gather = ev.PageFault(1, "L", 0x1000, 4), ev.GatherPage(0, "P", 0x1000, 1)
+    links = whys([(step, 0, event) for step, event in enumerate((clear, protect, fault, gather), 1)], {})
+    assert [why and why.row for why in links[2:]] == [1, 0]
+
+
 def test_what_a_system_call_asks_for_is_told() -> None:
     said = {advice: gloss(ev.SyscallEnter(0, "L", "madvise", "P", 0, 4096, advice)) for advice in ADVICES}
     assert all(said.values())

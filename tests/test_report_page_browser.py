@@ -134,7 +134,7 @@ def test_the_cursor_starts_at_the_hazard_and_the_address_follows_it(open_tab: An
     step = run.findings[0].step
     tab = open_tab("case1")
     assert tab.said().startswith(f"step {step}, cpu1: tlb fill A 2M")
-    assert "hazard: mixed_page_size_tlb, two_translations_one_va" in tab.said()
+    assert "2 hazards at this step: mixed_page_size_tlb, two_translations_one_va" in tab.said()
     before = tab.press("ArrowLeft")
     assert before != tab.press("ArrowRight")
     assert tab.page.evaluate("location.hash") == f"#{step}"
@@ -228,6 +228,83 @@ def test_buttons_and_links_do_what_keys_do(open_tab: Any) -> None:
     assert tab.page.evaluate("document.documentElement.dataset.theme") == "dark"
     tab.page.click("#copy")
     tab.page.wait_for_function("/clipboard|stands below/.test(document.getElementById('said').textContent)")
+
+
+def test_the_panel_has_the_tlbs_first_and_both_reasons_at_the_hazard(open_tab: Any) -> None:
+    tab = open_tab("case1")
+    heads = tab.page.locator("#panel h3").all_inner_texts()
+    words = [head.upper().split("  ")[0] for head in heads]
+    assert words[1].startswith("TLBS"), words
+    assert [word for word in words if word.startswith("WHY")] == [
+        "WHY THE NEW 2M TRANSLATION IS THERE",
+        "WHY THE OLD 4K TRANSLATION IS STILL THERE",
+    ]
+    seen = tab.page.evaluate("""() => {
+        const box = document.getElementById("panel"), last = [...box.querySelectorAll("li.clash")].at(-1);
+        return last.getBoundingClientRect().bottom <= box.getBoundingClientRect().bottom;
+    }""")
+    assert seen, "the conflicting translations are not cut off"
+    tab.press("w")
+    assert "WHY: WHAT LED HERE" in tab.page.inner_text("#panel").upper()
+
+
+def test_what_is_switched_off_has_a_line_that_the_cursor_steps_over(open_tab: Any) -> None:
+    tab = open_tab("case1")
+    assert tab.page.locator("#lanes text.ghostword").all_text_contents() == [
+        "cpu1, pmd lock held: arch_flush_tlb_before_set_huge_page() would flush A..A+2M here: OFF in this run"
+    ]
+    tab.press("w")
+    assert "set_huge_pmd" in tab.said()
+    before = tab.page.locator("#lanes rect.row").count()
+    assert "lock(pmd:" in tab.press("ArrowLeft")
+    assert "set_huge_pmd" in tab.press("ArrowRight")
+    tab.page.click("#lanes rect.ghost", force=True)
+    assert "set_huge_pmd" in tab.said()
+    tab.press("e")
+    assert tab.page.locator("#lanes text.ghostword").count() == 1
+    assert tab.page.locator("#lanes rect.row").count() > before
+
+
+@pytest.mark.parametrize("key", ["h", "ArrowRight", "w", "End"])
+def test_keys_bring_the_picture_into_the_window(key: str, open_tab: Any) -> None:
+    tab = open_tab("case1")
+    inside = """() => { const r = document.querySelector("#lanes rect.here").getBoundingClientRect();
+        return r.top >= 0 && r.bottom <= innerHeight; }"""
+    tab.page.evaluate("scrollTo(0, 0)")
+    assert not tab.page.evaluate(inside), "the page begins with words"
+    if key == "End":
+        tab.page.evaluate("document.getElementById('lanes').focus({ preventScroll: true })")
+    tab.press(key)
+    assert tab.page.evaluate(inside)
+
+
+def test_an_address_opens_its_row_in_the_window(open_tab: Any, pages: dict[str, Path]) -> None:
+    run = read_run(pages["case1"].with_name("case1.jsonl"))
+    step = next(s for s, _, e in run.records if type(e).__name__ == "PageFault")
+    tab = open_tab("case1", f"#{step}")
+    assert "page fault A+0x5000" in tab.said()
+    assert tab.page.evaluate("document.querySelector('#lanes rect.here').getBoundingClientRect().bottom <= innerHeight")
+    assert "tlb invalidate" in open_tab("case1", f"#{step}.1").said()
+    first, third = open_tab("case1", "#0.1"), open_tab("case1", "#0.3")
+    assert first.said().startswith("before the run")
+    assert first.said() != third.said()
+    third.press("ArrowLeft", "ArrowRight")
+    assert third.page.evaluate("location.hash") == "#0.3"
+
+
+def test_words_are_explained_on_focus_and_open_the_glossary(open_tab: Any) -> None:
+    tab = open_tab("case1")
+    word = tab.page.locator("#panel a.term", has_text="rwad").first
+    tip = """(node) => getComputedStyle(node, "::after").content"""
+    assert word.evaluate(tip) == "none"
+    word.hover()
+    assert "what an entry allows" in word.evaluate(tip)
+    tab.page.mouse.move(0, 0)
+    tab.press("Tab")
+    word.focus()
+    assert "what an entry allows" in word.evaluate(tip)
+    tab.press("Enter")
+    assert tab.page.locator("#term-flags").is_visible()
 
 
 def test_everything_can_be_reached_by_tab_alone(open_tab: Any) -> None:

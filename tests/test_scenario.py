@@ -290,6 +290,7 @@ def test_need_resched_maybe():
 def test_scenarios_travel_between_processes(full):
     assert pickle.loads(pickle.dumps(full)) == full
 
+
 # cells
 
 

@@ -54,7 +54,7 @@ class Run:
         return {"VmPTE": 8, "VmPTE_max": 12, "rss": {"anon": 4, "file": 0}.get(argument)}.get(name, 1)
 
     def ever(self, text):
-        return text == "pt[0x100000].level == \"2m\""
+        return text == 'pt[0x100000].level == "2m"'
 
 
 def condition(text):

@@ -15,7 +15,7 @@ DOCUMENTS = [
     "a = 1\n",
     "a = 1 # comment with [brackets] and 'quotes'\nb=2",
     "\n\n# only comments\n",
-    'a.b.c = 1\na.b."d e" = 2\n\'lit\'.x = 3\n',
+    "a.b.c = 1\na.b.\"d e\" = 2\n'lit'.x = 3\n",
     "[t]\nx = [1, [2, 3], [], [ # c\n 4, # d\n 5,\n]]\ny = {a = 1, b.c = 'x', d = {e = [1]}}\nz = {}\n",
     "[[e]]\na = 1\n[e.sub]\nb = 2\n[[e]]\na = 3\n[e.sub]\nb = 4\n[[e.list]]\nc = 5\n[[e.list]]\nc = 6\n",
     "x = '''\nfirst\nsecond'''\ny = '''no newline'''\nz = ''''quoted''''\n",
@@ -24,7 +24,7 @@ DOCUMENTS = [
     "i = 0x7f00_0020_0000\nj = -1_000\nk = 1e5\nl = inf\nm = true\nn = 0b1\n",
     '[a."b.c".d]\nx = 1\n[ a . e ]\nx = 2\n["quoted \\" key"]\ny = 1\n',
     "[a]\r\nb = '''\r\none\r\ntwo'''\r\nc = 3\r\n",
-    'q = ""\nr = \'\'\ns = """"""\nt = \'\'\'\'\'\'\nu = 7\n',
+    "q = \"\"\nr = ''\ns = \"\"\"\"\"\"\nt = ''''''\nu = 7\n",
     "'bücher' = 'ü'\nb = 1\n",
 ]
 
@@ -43,13 +43,13 @@ def check(text):
     for path, value in walk(data):
         if path and isinstance(path[-1], str):
             span = positions.keys[path]
-            assert next(iter(tomllib.loads(f"{positions.text[span.start:span.end]} = 1"))) == path[-1]
+            assert next(iter(tomllib.loads(f"{positions.text[span.start : span.end]} = 1"))) == path[-1]
         span = positions.values.get(path)
         if span is None:
             assert isinstance(value, dict | list), path  # only tables made by headers have no value of their own
             continue
         seen += 1
-        assert tomllib.loads(f"x = {positions.text[span.start:span.end]}")["x"] == value
+        assert tomllib.loads(f"x = {positions.text[span.start : span.end]}")["x"] == value
         if isinstance(value, str):
             for offset, character in enumerate(value):
                 place = positions.inside(path, offset, 1)

@@ -141,7 +141,7 @@ def count(task: Task) -> Tally | Failure:
         cell = next(c for c in every if c.index == task.cell)
         surprises, goals = tolerance(scenario, cell), frozenset(scenario.coverage)
         tally = Tally()
-        seeds, adaptive = task.seeds, adapts(task.strategy)
+        seeds, adaptive = task.seeds, adapts(task.strategy) and not scenario.pin  # a pin chooses by itself
         with single_error():
             outcomes = play_many(scenario, cell, strategy=task.strategy, seeds=seeds, host=task.plan.host)
             for seed, outcome in zip(seeds, outcomes, strict=True):
@@ -268,4 +268,4 @@ def _judge(batch: Batch, cell: Cell, tally: Tally) -> CellResult:
 
 def chooses(batch: Batch) -> bool:
     """Whether the strategy chooses the seeds of a batch, so that they are not consecutive."""
-    return adapts(batch.strategy) and not batch.plan.exact and batch.runs > FIRST_ROUND
+    return adapts(batch.strategy) and not (batch.plan.exact or batch.scenario.pin) and batch.runs > FIRST_ROUND

@@ -76,7 +76,7 @@ def _value(event: Any, name: str) -> Any:
 def rows(
     records: Sequence[Record], whys: Sequence[Why | None], functions: Stacks, symbols: Symbols, anchors: Sequence[str]
 ) -> dict[str, Any]:
-    """``events``: [step, cpu, actor, name, text, fields, cause row, reason, stack number, anchor] each; ``stacks``: their texts."""
+    """``events``: [step, cpu, actor, name, text, fields, cause row, reason, stack, anchor] each; ``stacks``: their texts."""
     stacks: dict[str, int] = {}
     reasons: dict[str, int] = {}
     events: list[list[Any]] = []

@@ -39,8 +39,6 @@ class Shown:
     ghosts: tuple[Ghost, ...]
     ran: tuple[tuple[str, int], ...]
     """Functions of the rule that ran here, each with its step."""
-    idle: tuple[str, ...]
-    """Functions that the rule names and that did not run here."""
 
     @property
     def names(self) -> list[str]:
@@ -57,7 +55,7 @@ class Shown:
             "twins": [
                 {"name": f.hazard, "what": clip(f.what, 400), "meaning": HAZARDS[f.hazard].rule.meaning} for f in self.twins
             ],
-            "branches": self.branches, "ran": self.ran, "idle": self.idle, "anchors": number_of,
+            "branches": self.branches, "ran": self.ran, "anchors": number_of,
         }  # fmt: skip
 
     def _story(self) -> list[Line | Ghost]:
@@ -100,12 +98,12 @@ class Reader:
         pair = pair_of(self.records, finding, cone.row)
         would = ghosts(finding.hazard, self.records, self.functions, self.knobs, cone.row, self.symbols)
         steps = [*(line.step for line in cone.story if line.row <= cone.row)]
-        did, idle = ran(HAZARDS[finding.hazard].rule.kernel, self.functions, steps)
+        did = ran(HAZARDS[finding.hazard].rule.kernel, self.functions, steps)
         return Shown(
             number=number, finding=finding, twins=tuple(twins), cone=self.thin(cone, [ghost.row for ghost in would], pair),
             summary=self.teller.summary(finding, pair), twin=self.teller.twin(pair) if pair and twins else "",
             branches=tuple((title, tuple(links)) for title, links in self.teller.branches(pair, self.whys)) if pair else (),
-            ghosts=tuple(would), ran=tuple(did), idle=tuple(idle),
+            ghosts=tuple(would), ran=tuple(did),
         )  # fmt: skip
 
     def thin(self, cone: Cone, more: Sequence[int] = (), pair: Pair | None = None) -> Cone:

@@ -20,8 +20,8 @@ def notes(records: Sequence[Record], symbols: Symbols) -> dict[int, str]:
     found = _invalidations(records, symbols)
     for row, walk in hidden_tables(records).items():
         found[row] = (
-            f"the hardware walk (step {records[walk][0]}) still used the cached address of the unhooked PTE page and read an empty"
-            " pte there; the kernel's fault handler walks from the top and finds the pmd itself empty"
+            f"the hardware walk (step {records[walk][0]}) still used the cached address of the unhooked PTE page, and read an"
+            " empty pte there; the kernel's fault handler walks from the top and finds the pmd itself empty"
         )
     for row, (_, _, event) in enumerate(records):
         kind = type(event)
@@ -44,8 +44,9 @@ def _invalidations(records: Sequence[Record], symbols: Symbols) -> dict[int, str
             groups.setdefault((step, event.cpu), []).append(row)
     found: dict[int, str] = {}
     for rows in groups.values():
+        by = " by the {} invalidation" if rows[1:] else ""
         told = [
-            f"{SIZES.get(fill.size, hex(fill.size))} of {_at(symbols, fill)}" + (f" by the {_ordinal(i)} invalidation" if rows[1:] else "")
+            f"{SIZES.get(fill.size, hex(fill.size))} of {_at(symbols, fill)}{by.format(_ordinal(i))}"
             for i, row in enumerate(rows)
             for _, fill in gone.get(row, [])
         ]
@@ -74,8 +75,8 @@ def mains(records: Sequence[Record], hazards: Sequence[int]) -> dict[int, int]:
 
 
 _TELLING: tuple[tuple[type, ...], ...] = (
-    (ev.EntryWrite, ev.PageFault, ev.SyscallEnter, ev.SyscallExit, ev.TlbFlush, ev.TlbFill, ev.MemRead, ev.MemWrite, ev.MachineCheck),
-    (ev.OpBegin, ev.OpEnd, ev.CsdEnter, ev.IpiSend, ev.TlbInvalidate, ev.FrameFree, ev.GatherTable, ev.RcuCallback, ev.LockAcquire),
+    (ev.EntryWrite, ev.PageFault, ev.SyscallEnter, ev.SyscallExit, ev.TlbFlush, ev.TlbFill, ev.MemRead, ev.MemWrite),
+    (ev.OpBegin, ev.OpEnd, ev.CsdEnter, ev.IpiSend, ev.TlbInvalidate, ev.FrameFree, ev.GatherTable, ev.RcuCallback),
 )
 """Kinds that say most of a step, the first that is there; then any."""
 

@@ -31,6 +31,8 @@ class Pair:
     """The fill of the translation that should have gone."""
     installed: int
     """The store of the entry that the new one remembers."""
+    hooked: int
+    """Where the PTE page with this entry was hooked into the page tables, if that was after the old one's pmd was cleared."""
     cleared: int
     """The store that took the old one's way out of the page tables: of the pmd, or else of the pte."""
     pte_cleared: int
@@ -69,7 +71,7 @@ def _drops(event: Any, fill: ev.TlbFill) -> bool:
         return (event.asid, event.va, event.size) == (fill.asid, fill.va, fill.size)
     if type(event) is ev.Cr3Write:
         return not event.noflush and event.asid == fill.asid
-    return (event.asid < 0 or event.asid == fill.asid) and fill.va < event.end and event.start < fill.va + fill.size
+    return bool(event.asid in (fill.asid, -1) and fill.va < event.end and event.start < fill.va + fill.size)
 
 
 def drops(records: Sequence[Record]) -> dict[int, list[tuple[int, ev.TlbFill]]]:
@@ -113,24 +115,26 @@ def frame_at(fill: ev.TlbFill, va: int) -> int:
 def _around(records: Sequence[Record], row: int, new: ev.TlbFill, old_row: int, old: ev.TlbFill) -> Pair:
     va = max(new.va, old.va)
     slot = index(new.va, 0 if new.size == PAGE_SIZE else 1)
-    installed = pte = pmd = -1
+    installed = hooked = pte = pmd = -1
     for i in range(row):
         event = records[i][2]
         if type(event) is not ev.EntryWrite or event.mm != new.mm:
             continue
         if event.new & PRESENT and (event.table, event.slot) == (new.table, slot):
             installed = i
+        if event.level == 1 and is_table(event.new) and pfn_of(event.new) == new.table and i > pmd >= 0:
+            hooked = i
         if event.new & PRESENT or i < old_row or event.level > 1:
             continue
-        if event.level == 0 and event.va == align_down(va, PAGE_SIZE):
+        if event.level == 0 and old.size == PAGE_SIZE and event.va == align_down(va, PAGE_SIZE):
             pte = i
         elif event.level == 1 and align_down(event.va, PMD_SIZE) == align_down(va, PMD_SIZE):
             pmd = i
     cleared = pmd if pmd >= 0 else pte
     flush, sent, handled = _flush(records, max(pte, pmd), records[cleared][2].cpu, old) if cleared >= 0 else (-1, -1, -1)
     gone = (i for i in range(row + 1, len(records)) if records[i][2].cpu == old.cpu and _ends(records[i][2], old))
-    return Pair(va=va, new=row, old=old_row, installed=installed, cleared=cleared, pte_cleared=pte, flush=flush, sent=sent,
-                handled=handled, dropped=next(gone, -1))  # fmt: skip
+    return Pair(va=va, new=row, old=old_row, installed=installed, hooked=hooked, cleared=cleared, pte_cleared=pte,
+                flush=flush, sent=sent, handled=handled, dropped=next(gone, -1))  # fmt: skip
 
 
 def _ends(event: Any, fill: ev.TlbFill) -> bool:

@@ -83,7 +83,8 @@ def read_run(path: Path) -> Run:
             functions[record[0]] = line["fn"]
     return Run(
         header=log.header, trailer=log.trailer, actors=tuple(clip(name) for name in log.actors), records=records, causes=causes,
-        functions=functions, findings=_lead_first(Oracles.judge(records), str(log.header.get("scenario"))), fault=log.fault.replace(f"{path}: ", "", 1),
+        functions=functions, findings=_lead_first(Oracles.judge(records), str(log.header.get("scenario"))),
+        fault=log.fault.replace(f"{path}: ", "", 1),
     )  # fmt: skip
 
 

@@ -108,7 +108,6 @@ def _place(what: str, function: str, records: Sequence[Record], functions: Mappi
     for row, (step, _, event) in enumerate(records[: before + 1]):
         if type(event) in (ev.GatherBegin, ev.GatherEnd):
             pending[event.mm] = event.pending
-        elif type(event) is ev.EntryWrite and event.what == what and step > 0 and pending.get(event.mm):
-            if function in functions.get(step, "").split(" <- "):
-                found = row
+        elif type(event) is ev.EntryWrite and event.what == what and pending.get(event.mm):
+            found = row if function in functions.get(step, "").split(" <- ") else found
     return found

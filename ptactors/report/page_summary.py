@@ -89,6 +89,9 @@ class Teller:
         step, _, store = self.records[pair.installed]
         page = "a huge page" if store.new & HUGE else "a small page"
         who = "" if store.cpu == new.cpu else f"cpu{new.cpu} "
+        if pair.hooked >= 0:
+            at, _, hook = self.records[pair.hooked]
+            until += f"cpu{hook.cpu} hooked a new PTE page into the pmd (step {at}), "
         return f"{until}cpu{store.cpu} mapped {page} at {self.at(store.va, store.mm)} (step {step}) and {who}{cached}"
 
     def _meeting(self, pair: Pair) -> str:
@@ -114,7 +117,9 @@ class Teller:
     def _new(self, row: int, whys: Sequence[Why | None]) -> list[Link]:
         links = [Link(row=row, text=self._text(row))]
         while (why := whys[row]) is not None and len(links) < _DEEP:
-            row = why.row
+            call, row = type(self.records[row][2]) is ev.SyscallEnter, why.row
+            if call and type(self.records[row][2]) is ev.OpBegin:  # says the same again
+                break
             links.append(Link(row=row, text=f"{why.reason}: {self._text(row)}"))
         return links
 
@@ -129,8 +134,11 @@ class Teller:
         told = [
             (pair.old, f"{cpu} cached the {size} translation of {self.at(old.va, old.mm)}"),
             (pair.pte_cleared, "its pte was cleared; a TLB does not notice that"),
-            (pair.cleared if pair.cleared != pair.pte_cleared else -1, "its pmd was cleared; a TLB does not notice that either"),
-            (pair.flush, "the flush that it owes to this begins"),
+            (
+                pair.cleared if pair.cleared != pair.pte_cleared else -1,
+                "the pmd above it was cleared; the TLB does not notice that either",
+            ),
+            (pair.flush, "the flush that will drop it begins"),
             (pair.sent, f"the IPI to {cpu} was sent"),
             (pair.handled, f"{cpu} takes the interrupt only here"),
             (pair.dropped, f"only here {cpu} drops it"),
@@ -145,16 +153,16 @@ class Teller:
     def twin(self, pair: Pair) -> str:
         """The same pair as data: what the address holds by the old translation, and by the new one."""
         old, new = self.records[pair.old][2], self.records[pair.new][2]
-        return f"{self.at(pair.va, new.mm)} is {self._holds(old, pair)}, and {self._holds(new, pair)}"
+        return (
+            f"By the old {self._holds(old, pair, self.at(pair.va, new.mm) + ' is')}; by the new {self._holds(new, pair, 'it is')}"
+        )
 
-    def _holds(self, fill: ev.TlbFill, pair: Pair) -> str:
+    def _holds(self, fill: ev.TlbFill, pair: Pair, verb: str) -> str:
         frame = frame_at(fill, pair.va)
         size = SIZES.get(fill.size, hex(fill.size))
-        age = "new" if fill is self.records[pair.new][2] else "old"
-        where = self.frame(frame, fill.size)
         values = [e.value for _, _, e in self.records[: pair.new] if type(e) is ev.MemWrite and e.pfn == frame]
-        held = f', which holds "{clip(values[-1], 40)}"' if values else ""
-        return f"{where}{held} by the {age} {size} translation of cpu{fill.cpu}"
+        held = f'which holds "{clip(values[-1], 40)}"' if values else "to which no program has written"
+        return f"{size} translation of cpu{fill.cpu}, {verb} {self.frame(frame, fill.size)}, {held}"
 
     def frame(self, frame: int, size: int) -> str:
         """A frame's number; of one inside of a huge page also which of its pages it is."""
@@ -163,11 +171,11 @@ class Teller:
         return f"frame {frame:#x} (page {frame % HPAGE_PMD_NR} of the huge page {frame - frame % HPAGE_PMD_NR:#x})"
 
 
-def ran(text: str, functions: Mapping[int, str], steps: Sequence[int]) -> tuple[list[tuple[str, int]], list[str]]:
-    """Of the kernel's functions that a text names: those that ran in these steps, each with its first step, and the others."""
+def ran(text: str, functions: Mapping[int, str], steps: Sequence[int]) -> list[tuple[str, int]]:
+    """Of the kernel's functions that a text names those that ran in these steps, each with its first step."""
     named = list(dict.fromkeys(re.findall(r"\b([a-z_][a-z0-9_]*)\(\)", text)))
     first: dict[str, int] = {}
     for step in steps:
         for name in functions.get(step, "").split(" <- "):
             first.setdefault(name, step)
-    return [(name, first[name]) for name in named if name in first], [name for name in named if name not in first]
+    return sorted(((name, first[name]) for name in named if name in first), key=lambda each: each[1])

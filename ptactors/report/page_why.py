@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from ptactors.model import event as ev
-from ptactors.model.paging import PAGE_SIZE, PMD_SIZE, align_down, index, is_present
+from ptactors.model.paging import PAGE_SIZE, PMD_SIZE, PRESENT, align_down, index, is_present
 from ptactors.model.state import Record
 from ptactors.report.page_pair import hidden_tables
 
@@ -109,6 +109,7 @@ class Causes:
             note["entry", event.table, event.slot] = row
             if not is_present(event.new):
                 note["cleared", cpu] = row
+            if not event.new & PRESENT:  # PROT_NONE as well: an access faults
                 note["gone", event.level, align_down(event.va, PMD_SIZE if event.level else PAGE_SIZE)] = row
         elif kind is ev.TlbFill:
             note["tlb", cpu, event.va, event.size] = row

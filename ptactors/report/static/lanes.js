@@ -133,7 +133,6 @@ class Lanes {
       const row = this.rows[i];
       const mark = row === this.cursor ? " here" : this.hazards.has(row) ? " bad" : chain.has(row) ? " chain" : "";
       nodes.push(make("rect", { class: "row" + mark, x: 1, y: i * ROW, width: this.width - 2, height: ROW, "data-row": row }));
-      if (this.ghosts.has(row)) nodes.push(make("rect", { class: "ghost", x: 2, y: i * ROW + 1, width: this.width - 4, height: ROW - 2, rx: 3 }));
       if (i && row - this.rows[i - 1] > 1) nodes.push(make("line", { class: "gap", x1: 0, x2: this.width, y1: i * ROW, y2: i * ROW }));
     }
     for (const lane of this.lanes.values()) nodes.push(make("line", { class: "rule", x1: lane.x, x2: lane.x, y1: top * ROW, y2: bottom * ROW }));
@@ -221,7 +220,7 @@ class Lanes {
     const nodes = [], events = this.data.events;
     let before = top ? events[Math.ceil(this.rows[top - 1])][STEP] : -1;
     for (let i = top; i < bottom; i++) {
-      if (this.ghosts.has(this.rows[i])) { nodes.push(this.ghostLabel(i)); continue; }
+      if (this.ghosts.has(this.rows[i])) { nodes.push(...this.ghostLine(i)); continue; }
       const row = this.rows[i], e = events[row], y = i * ROW + 15, lane = this.lanes.get(e[CPU]);
       if (e[STEP] !== before) nodes.push(make("text", { class: "stepno", x: GUTTER - 22, y, "text-anchor": "end" }, e[STEP] > 0 ? e[STEP] : "before"));
       before = e[STEP];
@@ -247,10 +246,11 @@ class Lanes {
     return last > row ? ` (+${last - row})` : "";
   }
 
-  ghostLabel(i) {
+  ghostLine(i) {
     const ghost = this.ghosts.get(this.rows[i]), lane = this.lanes.get(ghost.cpu), room = ghost.text.length * CHARACTER;
     const x = Math.max(8, Math.min(lane ? lane.x + LOCKS + 8 : GUTTER, this.width - room - 8));
-    return make("text", { class: "ghostword", x, y: i * ROW + 15 }, fit(ghost.text, this.width - x));
+    return [make("rect", { class: "ghost", x: x - 6, y: i * ROW + 1, width: Math.min(room + 12, this.width - x), height: ROW - 2, rx: 3 }),
+      make("text", { class: "ghostword", x, y: i * ROW + 15 }, fit(ghost.text, this.width - x))];
   }
 
   whyLines() {

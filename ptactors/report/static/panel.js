@@ -59,7 +59,8 @@ class Panel {
     if (chain.length < 2) return [];
     const list = element("ol", { className: "chain" });
     chain.slice(1, 12).forEach((row, i) => {
-      const e = this.data.events[row], reason = this.data.events[chain[i]][REASON];
+      const e = this.data.events[row], after = this.data.events[chain[i]], reason = after[REASON];
+      if (e[NAME] === "op_begin" && after[NAME] === "sys_enter") return; // says the same again
       const who = e[CPU] >= 0 ? ` cpu${e[CPU]}: ` : ": ";
       list.append(element("li", {}, this.data.reasons[reason] + ": ", this.link(row), who, element("code", {}, e[TEXT])));
     });
