@@ -94,11 +94,30 @@ CASES: dict[str, str] = {
         "cpus = 1", "cpus = 3"
     ),
     "first-touch": text("write A = 1", "write B = 2", vmas=vma("A", A, "2M") + vma("B", A + (1 << 39), "2M")),
+    "collapse": text(
+        ("madvise A COLLAPSE -> c", "write A = 1"),
+        ("write A+0x5000 = 5", "read A+0x3000 -> r", "gup_fast A+0x3000 -> g"),
+        vmas=vma(populate=FEW),
+    ),
+    "collapse-and-discard": text(("madvise A COLLAPSE -> c", "read A -> r"), "madvise A DONTNEED", vmas=vma(populate=FEW)),
+    "populate": text(
+        ("madvise A+0x3000 8K POPULATE_WRITE", "madvise A+0x6000 8K POPULATE_READ"),
+        ("madvise A DONTNEED", "mlock A+0x3000 8K", "munlock A+0x3000 4K", "madvise A DONTNEED_LOCKED"),
+        vmas=vma(),
+    ),
+    "protect": text(
+        ("mprotect A+0x3000 8K ro", "mprotect A+0x4000 4K none", "mprotect A+0x3000 8K rw"),
+        ("write A+0x3000 = 5", "read A+0x4000 -> r", "madvise A HUGEPAGE"),
+    ),
+    "map": text(
+        ("mmap A+0x3000 8K rw", "write A+0x3000 = 1", "munmap A+0x4000 4K", "process_madvise A+0x3000 4K COLLAPSE"),
+        ("write A+0x3000 = 5", "madvise A+0x3000 4K NOHUGEPAGE"),
+    ),
     "given-tables": text("madvise A DONTNEED", "write A = 1", machine="other_tables_kb = 36", vmas=vma(tables=["A"])),
 }
 """Name -> text."""
 
-PRESETS = ("before", "before-pv", "rfc-v1", "v6.14-rc1", "v6.14")
+PRESETS = ("v6.1", "before", "before-pv", "rfc-v1", "v6.14-rc1", "v6.14", "v6.18")
 KNOBS: tuple[dict[str, object], ...] = (
     {"table_free": "page-batch"},
     {"table_free": "semi-rcu"},
@@ -128,5 +147,9 @@ KNOBS: tuple[dict[str, object], ...] = (
     {"flush_dirty_file_under_ptl": False},
     {"reclaim_scan": False},
     {"preset": "rfc-v1", "reclaim_pmd_same": False},
+    {"preset": "v6.18", "collapse_lock_then_check": False},
+    {"collapse_flush": False, "collapse_sync_ipi": False},
+    {"madvise_vma_lock": True},
+    {"merge_into_unfaulted": False, "populate_walks_vmas": True},
 )
 """Every difference between kernels that a knob makes, one at a time."""

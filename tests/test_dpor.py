@@ -18,6 +18,7 @@ from ptactors.engine.dpor.marks import Marks, dependent
 from ptactors.engine.dpor.races import Races
 from ptactors.engine.dpor.trace import offers
 from ptactors.engine.strategy import base
+from ptactors.engine.strategy.pending import Touched
 from ptactors.model.rng import SplitMix64
 from ptactors.model.state import State
 
@@ -249,8 +250,8 @@ def test_footprints_are_the_truth_and_what_is_independent_commutes() -> None:
             of = [marks.of(step, actor, live.state) for step, actor in zip(steps, actors, strict=True)]
             for i, j in combinations(range(len(turns)), 2):
                 if actors[i].gate is None and actors[j].gate is None:
-                    footprints = [base.footprint(steps[k], live.state) for k in (i, j)]
-                    assert dependent(of[i], of[j]) == dependent(of[j], of[i]) == base.dependent(*footprints)
+                    one, other = (Touched(steps[k], base.footprint(steps[k], live.state)) for k in (i, j))
+                    assert dependent(of[i], of[j]) == dependent(of[j], of[i]) == one.dependent(other)
                 if actors[i] is not actors[j] and not dependent(of[i], of[j]):
                     pairs += 1
                     assert applied(live, turns[i], turns[j]) == applied(live, turns[j], turns[i])

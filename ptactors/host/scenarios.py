@@ -90,6 +90,8 @@ def _turns(steps: list[Step], at: int, period: int) -> int:
     """How often ``period`` steps from ``at`` on are made, each time the same distance further on."""
     if at + 2 * period > len(steps) or any(step[0] not in REPEATED for step in steps[at : at + period]):
         return 1
+    if steps[at + period][0] != steps[at][0]:
+        return 1
     stride = steps[at + period][1] - steps[at][1]
     turns = 1
     while (
