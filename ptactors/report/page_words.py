@@ -63,7 +63,10 @@ def gloss(event: Any, *, before: bool = False) -> str:
         if before:
             return "mapped before the run begins"
         if event.what == "pmd_clear" and is_table(event.old):
-            return "the PTE page is unhooked: whoever walks the page tables from here on finds the pmd empty"
+            return (
+                "the PTE page is unhooked: a walk from the top now finds the pmd empty; a CPU that cached where the PTE page is"
+                " can still reach it until it is flushed"
+            )
         return ENTRIES.get(event.what, "")
     if kind is ev.TlbFill:
         size = "small (4 KiB)" if event.size == PAGE_SIZE else "huge (2 MiB)"

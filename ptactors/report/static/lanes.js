@@ -93,6 +93,11 @@ class Lanes {
     return low * ROW;
   }
 
+  last(row) {
+    const after = this.y(row) / ROW;
+    return (this.rows[after] === row ? after : after - 1) * ROW;
+  }
+
   drawHeads() {
     const nodes = [make("line", { class: "rule", x1: 0, x2: this.width, y1: HEAD - 0.5, y2: HEAD - 0.5 })];
     const head = (x, text) => nodes.push(make("text", { class: "head", x, y: 22 }, text));
@@ -170,7 +175,9 @@ class Lanes {
     for (const span of this.spans.locks) {
       const lane = this.lanes.get(span.cpu), part = this.part(span.from, span.to, top, bottom);
       if (!part || !lane || span.track < 0) continue;
-      const x = lane.x + 4 + span.track * 5, [a, b] = [part[0] + ROW / 2, part[1] + ROW / 2];
+      // The row of the release may be hidden: the bracket then ends at the last row that is inside.
+      const x = lane.x + 4 + span.track * 5, [a, b] = [part[0] + ROW / 2, Math.min(part[1], this.last(span.to)) + ROW / 2];
+      if (b < a) continue;
       const node = make("path", { class: "bracket lock-" + span.cls, d: `M${x + 4} ${a}H${x}V${b}H${x + 4}` });
       node.append(make("title", {}, `${span.lock} held (${span.mode})`));
       nodes.push(node);
