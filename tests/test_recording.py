@@ -180,3 +180,9 @@ def test_the_command_measures_in_processes_that_take_turns(monkeypatch, capsys) 
     assert set(document["scenarios"][0]["ratios"]) == {"again", "none", "record"}
     words = [each["verdict"] for each in document["verdicts"].values()]
     assert code == (1 if "violated" in words else 3 if "inconclusive" in words else 0)
+
+
+def test_the_median_is_known_the_better_the_more_rounds_there_are() -> None:
+    few, many = bench_log.median_within([1.0, 2.0, 3.0]), bench_log.median_within([n / 100 for n in range(101)])
+    assert few == (1.0, 2.0, 3.0)
+    assert many == (0.4, 0.5, 0.6)

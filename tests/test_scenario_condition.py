@@ -73,12 +73,12 @@ HOLDS = [
     "1+2*3 == steps+6",
     "not (hazard(leak) and hazard(deadlock))", "not(hazard(deadlock))", "final(hazard(leak))", "ever(pt[A].level == 2m)",
     "ever( pt[ A ].level == huge ) # a comment", "flushes == 1\n  and ipis == 1 # more\n  and grace_periods = 1",
-    "(cpu0:r1) == (new)", "((hazard(leak)))",
+    "(cpu0:r1) == (new)", "((hazard(leak)))", "VmPTE - VmPTE_max == -4", "-2*2 = VmPTE - VmPTE_max", "-4 < VmPTE",
 ]  # fmt: skip
 FAILS = [
     "hazard(deadlock)", "cpu0:r1 == old", "cpu0:r1 == 5", "mem[A+0x2000] < 3", "mem[A+0x2000] >= 3", "cpu1:old != unset",
     "cpu0:r1 + 1 == 1", "pt[A].level == table", "pt[A].pfn == none", "VmPTE > VmPTE_max", "hazard(leak) and hazard(deadlock)",
-    "ever(hazard(leak))", "not hazard(leak)", "not hazard(deadlock) and hazard(deadlock)",
+    "ever(hazard(leak))", "VmPTE == -8", "not hazard(leak)", "not hazard(deadlock) and hazard(deadlock)",
 ]  # fmt: skip
 
 

@@ -216,7 +216,7 @@ def _document(table: Sequence[Sequence[Row]], judgements: Sequence[Judgement]) -
 @command.command("log")
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO...]")
 @click.option(
-    "--rounds", type=click.IntRange(2), default=15, show_default=True, help="Times that each way of running takes its turn."
+    "--rounds", type=click.IntRange(2), default=60, show_default=True, help="Times that each way of running takes its turn."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def log(scenarios: tuple[str, ...], rounds: int, as_json: bool) -> int:

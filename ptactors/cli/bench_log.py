@@ -74,7 +74,7 @@ class Measured:
     microseconds: float
     """A step takes without a recorder."""
     ratios: dict[str, tuple[float, float, float]]
-    """Way -> (lower quartile, median, upper quartile) of its time over that of runs without a recorder."""
+    """Way -> median of its time over that of runs without a recorder, between the bounds of its 95 % confidence interval."""
     writing: float
     """Microseconds a step to find the causes of a recorded run and to write its log."""
 
@@ -150,18 +150,24 @@ def measure(path: Path, rounds: int) -> Measured:
             turn = number % len(WAYS)
             times.append({way: ask(way, number * seeds) for way in (*WAYS[turn:], *WAYS[:turn])})
         writing = workers["record"].submit(written, str(path)).result()
-    ratios = {way: _quartiles([t[way][0] / t["nothing"][0] for t in times]) for way in WAYS if way != "nothing"}
+    ratios = {way: median_within([t[way][0] / t["nothing"][0] for t in times]) for way in WAYS if way != "nothing"}
     base = statistics.median(t["nothing"][0] / t["nothing"][1] for t in times) * 1e6
     return Measured(path.stem, base, ratios, writing)
 
 
-def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
-    return low, middle, high
+def median_within(values: Sequence[float]) -> tuple[float, float, float]:
+    """The median between the order statistics that hold it with 95 %, whatever the distribution (the binomial's normal form)."""
+    ranked, n = sorted(values), len(values)
+    reach = 0.98 * n**0.5
+    low, high = max(0, int(n / 2 - reach)), min(n - 1, int(n / 2 + reach))
+    return ranked[low], statistics.median(ranked), ranked[high]
 
 
 def verdict(found: Sequence[Measured], way: str) -> tuple[str, float, float]:
-    """(held, violated or inconclusive, what it costs over all scenarios, the noise): the noise decides what can be told."""
+    """(held, violated or inconclusive, what it costs over all scenarios, the noise): the noise decides what can be told.
+
+    The noise is how far the median of runs that differ in nothing lies from 1, or how uncertain it is.
+    """
     cost = statistics.median(each.ratios[way][1] for each in found) - 1
     noise = max(max(abs(each.ratios["again"][1] - 1), (each.ratios["again"][2] - each.ratios["again"][0]) / 2) for each in found)
     if abs(cost - ALLOWED[way]) < noise:
@@ -173,7 +179,9 @@ def run(paths: Sequence[Path], rounds: int, as_json: bool) -> int:
     """Measure and print; the exit code."""
     found: list[Measured] = []
     if not as_json:
-        click.echo(f"CPU time of a run, divided by that of one without a recorder; median [middle half] of {rounds} rounds")
+        click.echo(
+            f"CPU time of a run, divided by that of one without a recorder; median [where it lies with 95 %] of {rounds} rounds"
+        )
     for path in paths:
         found.append(measure(path, rounds))
         if not as_json:

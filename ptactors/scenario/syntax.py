@@ -259,6 +259,11 @@ class _Builder(lark.Transformer[lark.Token, Any]):
         left, op, right = items
         return Binary(start=left.start, end=right.end, op=str(op), left=left, right=right)
 
+    def negative(self, items: list[Any]) -> Binary:
+        """-22 is 0 - 22: errno of a system call."""
+        at = self._at(items[0])
+        return Binary(start=at["start"], end=items[1].end, op="-", left=Number(value=0, **at), right=items[1])
+
     def comparison(self, items: list[Any]) -> Comparison:
         left, op, right = items
         text = "==" if op == "=" else str(op)
