@@ -6,8 +6,8 @@ TERMS: dict[str, tuple[str, str]] = {
     "hazard": ("hazard", "a state that must not be, or only knowingly: what the oracles look for in every step"),
     "condition": (
         "condition, violation",
-        "two kinds of hazard. A condition (amber ! in the list of hazards) is a state that some processors allow and others do not."
-        " A violation (red ✕) is one that no kernel and no processor allows",
+        "two kinds of hazard. A condition (amber ! in the list of hazards) is a state that some processors allow and"
+        " others do not. A violation (red ✕) is one that no kernel and no processor allows",
     ),
     "seed": ("seed", "the number that the random choices of a schedule come from; the same seed gives the same run"),
     "strategy": (
