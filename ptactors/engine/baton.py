@@ -119,15 +119,20 @@ class Baton:
         state, turns, ready = self.state, self.turns, self._ready
         send, every_turn = actor.coroutine.send, self.strategy.every_turn
         code, limit = actor.id * ALTERNATIVES, self._max_steps
+        before, after = self.before, self.after
         keeps = getattr(self.strategy, "keeps", None) if self._contest is None else None  # RunLength has it
         while True:
-            if self.before is not None or self.after is not None or actor.several or state.touched:
+            if actor.several or state.touched:
                 self.advance(actor, self.make(actor))
             else:
                 state.step += 1
                 state.actor = actor.id
                 turns.append(code + actor.chosen)
+                if before is not None:
+                    before(actor)
                 result = actor.options[actor.chosen].apply(state)
+                if after is not None:
+                    after(actor)
                 self._last = actor
                 if state.touched:
                     self._ask_guards_again()
