@@ -391,3 +391,10 @@ def test_every_sequential_scenario_agrees_with_this_machine(capsys):
         pytest.skip(f"nothing can be compared here: {out}")
     assert code == 0, out
     assert "headline-50g" in out
+
+
+def test_a_repeat_holds_single_operations_only():
+    many = ("w", 0, 8192)
+    assert needs((("repeat", 2, 1 << 21, many),)) == ("repeat of a w that is more than one operation",)
+    wide = [("w", i << 21, 8192) for i in range(70)]
+    assert folded(wide) == tuple(wide)

@@ -58,6 +58,8 @@ def _lacking(step: Step) -> Iterator[str]:
     if verb == "repeat":
         for each in step[3:]:
             yield from _lacking(each)
+            if each[0] == "r" or access_count(each) > 1:
+                yield f"repeat of a {each[0]} that is more than one operation"
         return
     name = _SYSTEM_CALLS.get(verb) or _ACCESSES.get(verb)
     if name is None or name not in OPERATIONS:

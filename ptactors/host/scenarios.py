@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from ptactors.config import Thp
 from ptactors.host.form import REPEATED
+from ptactors.host.program import access_count
 from ptactors.host.sequence import Step
 from ptactors.model.paging import PAGE_SIZE, PGDIR_SIZE, PMD_SIZE, align_down
 from ptactors.scenario.model import Allocation, Content, Cpu, Scenario, Vma
@@ -88,7 +89,7 @@ def folded(steps: list[Step]) -> tuple[Step, ...]:
 
 def _turns(steps: list[Step], at: int, period: int) -> int:
     """How often ``period`` steps from ``at`` on are made, each time the same distance further on."""
-    if at + 2 * period > len(steps) or any(step[0] not in REPEATED for step in steps[at : at + period]):
+    if at + 2 * period > len(steps) or not all(map(_is_one, steps[at : at + period])):
         return 1
     if steps[at + period][0] != steps[at][0]:
         return 1
@@ -101,6 +102,11 @@ def _turns(steps: list[Step], at: int, period: int) -> int:
     ):
         turns += 1
     return turns
+
+
+def _is_one(step: Step) -> bool:
+    """Whether a ``repeat`` may hold it: one operation, of the first thread."""
+    return step[0] in REPEATED and access_count(step) == 1
 
 
 def _shifted(step: Step, by: int) -> Step:
