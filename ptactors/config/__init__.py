@@ -57,6 +57,8 @@ class Config:
         return values
 
 
+KNOB_LIMIT = (1 << 31) - 1
+"""The greatest value of a knob that is a number."""
 KERNEL_KNOBS = {f.name: f for f in attrs.fields(Kernel)}
 MACHINE_KNOBS = {f.name: f for f in attrs.fields(Machine)}
 
@@ -84,6 +86,8 @@ def parse_knob(name: str, value: object) -> Any:
         if isinstance(value, bool):
             raise ValueError
         number = int(value, 0) if isinstance(value, str) else int(value)  # type: ignore[call-overload]
+        if number > KNOB_LIMIT:
+            raise UsageError(f"knob {name}: expected an integer of at most {KNOB_LIMIT}, not {value!r}")
         if number < field.metadata["least"] or (number != value and not isinstance(value, str)):
             raise ValueError
     except (TypeError, ValueError):

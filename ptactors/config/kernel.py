@@ -58,7 +58,7 @@ class Kernel:
         "how a table in the gather is freed: in the page batch right after the flush; batch by RCU and single by IPI; "
         "single by IPI then call_rcu; call_rcu; single by synchronize_rcu",
         "CONFIG_MMU_GATHER_RCU_TABLE_FREE, __tlb_remove_table_one()",
-        "mm/mmu_gather.c; RFC v1 5/7; 718b13861d22 (v6.14); 1fb3d8c20bfa (v7.1)",
+        "mm/mmu_gather.c, arch/x86/kernel/paravirt.c (up to v6.14); RFC v1 5/7; 718b13861d22 (v6.14); 1fb3d8c20bfa (v7.1)",
     )
     flush_before_set_huge: bool = knob(
         False,
@@ -92,13 +92,13 @@ class Kernel:
         True,
         "reclaim's slow walk rechecks under the locks that the pmd still points to the table it mapped",
         "pmd_same() in RFC v1's walker",
-        "RFC v1 4/7; races.json R07",
+        "RFC v1 4/7",
     )
     direct_reclaim_reset: bool = knob(
         True,
         "zap_pte_range takes the scan-free fast path only if it never dropped the pte lock in mid-table",
         "direct_reclaim = false on a break",
-        "20250211072625.89188-1 (fix in v6.14)",
+        "f39edcf6349a (v6.14, after rc3), mail 20250211072625.89188-1: mm/memory.c, zap_pte_range()",
     )
     reclaim_trylock: bool = knob(
         True,
@@ -108,15 +108,15 @@ class Kernel:
     )
     any_skipped: bool = knob(
         True,
-        "an entry that the zap keeps or re-installs vetoes the scan-free fast path",
+        "an entry that the zap keeps or re-installs rules reclaim out, with and without a scan",
         "any_skipped in zap_pte_range()",
-        "735fad44b5a8, 4059971c79fc (v6.14)",
+        "735fad44b5a8, 4059971c79fc (v6.14): mm/memory.c",
     )
     dtor_after_grace_period: bool = knob(
         True,
         "the table's destructor, which frees its lock, runs when the table is freed (off: when it is queued)",
         "pagetable_dtor() in __tlb_remove_table()",
-        "mm: pgtable: move pagetable_dtor() to __tlb_remove_table() (v6.14); syzbot, December 2024",
+        "ee0934b03510 (v6.14), x86: pgtable: move pagetable_dtor() to __tlb_remove_table(), after a report by syzbot",
     )
     ptlock_alloc: bool = knob(
         False,
@@ -130,7 +130,9 @@ class Kernel:
         "CONFIG_SPLIT_PTE_PTLOCKS, CONFIG_SPLIT_PMD_PTLOCKS",
         "include/linux/mm.h",
     )
-    per_vma_lock: bool = knob(True, "page faults try the per-VMA lock first", "CONFIG_PER_VMA_LOCK", "mm/memory.c (v6.4)")
+    per_vma_lock: bool = knob(
+        True, "page faults try the per-VMA lock first", "CONFIG_PER_VMA_LOCK", "0bff0aaea03e (v6.4): arch/x86/mm/fault.c"
+    )
     madvise_vma_lock: bool = knob(
         False,
         "MADV_DONTNEED inside one VMA takes that VMA's lock and no mmap_lock",
@@ -147,13 +149,13 @@ class Kernel:
         True,
         "process_madvise takes every advice for the caller's own process (off: only those that are allowed for others)",
         "process_madvise_remote_valid()",
-        "mm/madvise: unrestrict process_madvise() for current process (v6.13): mm/madvise.c",
+        "021781b01275 (v6.13), mm/madvise: unrestrict process_madvise() for current process: mm/madvise.c",
     )
     populate_walks_vmas: bool = knob(
         False,
         "MADV_POPULATE_* goes on behind a hole and reports it at the end (off: it ends there)",
         "madvise_populate() called by madvise_vma_behavior()",
-        "mm/madvise.c up to v6.9",
+        "up to v6.9; fa9fcd8bb6e4 (v6.10), mm/madvise: don't perform madvise VMA walk for MADV_POPULATE_(READ|WRITE)",
     )
     merge_into_unfaulted: bool = knob(
         False,
@@ -165,13 +167,19 @@ class Kernel:
         True,
         "mprotect takes VM_ACCOUNT from a VMA that becomes read-only and was never written to",
         "mprotect_fixup()",
-        "mm/mprotect.c (v6.7)",
+        "9b9143298585 (v6.7), mm/mprotect: allow unfaulted VMAs to be unaccounted on mprotect(): mm/mprotect.c",
+    )
+    mprotect_upgrades_huge: bool = knob(
+        True,
+        "mprotect makes a huge page of one's own writable at once (off: the next write faults for that, as small pages never do)",
+        "can_change_pmd_writable() in change_huge_pmd()",
+        "c27f479ef542 (v6.2): mm/huge_memory.c",
     )
     map_lock_recheck: bool = knob(
         True,
         "pte_offset_map_lock rereads the pmd under the lock and starts over if it changed",
         "pmd_same() in pte_offset_map_lock()",
-        "mm/pgtable-generic.c (v6.5)",
+        "0d940a9b270b (v6.5): mm/pgtable-generic.c, __pte_offset_map_lock()",
     )
     install_recheck: bool = knob(
         True,
@@ -195,32 +203,32 @@ class Kernel:
         True,
         "a gather flushes the TLBs of the other CPUs before it frees (off: only its own)",
         "tlb_flush_mmu_tlbonly()",
-        "mm/mmu_gather.c; races.json R50",
+        "mm/mmu_gather.c, tlb_flush_mmu(); include/asm-generic/tlb.h",
     )
     flush_lazy_on_freed_tables: bool = knob(
         True,
         "a flush that freed tables interrupts lazy CPUs too",
         "info->freed_tables in native_flush_tlb_multi()",
-        "145f573b89a6 (v4.20); arch/x86/mm/tlb.c",
+        "145f573b89a6; arch/x86/mm/tlb.c. Not confirmed: v4.20 as its release",
     )
     partial_flush_needs_next_gen: bool = knob(
         True,
         "a partial flush is done only if it brings the CPU from one tlb_gen to the next",
         "f->new_tlb_gen == local_tlb_gen + 1 in flush_tlb_func()",
-        "b0579ade7cd8 (v4.13); races.json R66",
+        "b0579ade7cd8 (v4.14): arch/x86/mm/tlb.c",
     )
     flush_filter: FlushFilter = knob(
         FlushFilter.LOADED_MM,
         "which CPUs of mm_cpumask a flush interrupts if no tables were freed: those not lazy; of those, which have the mm "
         "loaded; and also which are just switching to it",
         "tlb_is_not_lazy(), should_flush_tlb()",
-        "arch/x86/mm/tlb.c: up to v6.13; 209954cbc7d0 (v6.14); fea4e317f9e7 (v6.15, CVE-2025-37964)",
+        "arch/x86/mm/tlb.c: up to v6.13; 6db2526c1d69 (v6.14); fea4e317f9e7 (v6.15, CVE-2025-37964)",
     )
     atomic_clear: bool = knob(
         True,
         "a present pte is cleared by one exchange (off: read, then store zero)",
         "ptep_get_and_clear_full()",
-        "arch/x86/include/asm/pgtable.h; races.json R41",
+        "arch/x86/include/asm/pgtable.h",
     )
     flush_dirty_file_under_ptl: bool = knob(
         True,
@@ -238,7 +246,7 @@ class Kernel:
         LeftMask.KEEP,
         "clear: switch_mm clears the bit of the mm it leaves; keep: the bit stays until it is trimmed",
         "mm_cpumask in switch_mm_irqs_off()",
-        "arch/x86/mm/tlb.c up to v6.13 and from v6.14",
+        "arch/x86/mm/tlb.c up to v6.13; 209954cbc7d0 (v6.14)",
     )
     flush_ceiling: int = knob(
         33, "up to so many pages are invalidated one by one", "tlb_single_page_flush_ceiling", "arch/x86/mm/tlb.c"
@@ -252,13 +260,13 @@ class Kernel:
         True,
         "a batch of the gather counts as full one slot early, since an entry may need two",
         "batch->max - 1 in __tlb_remove_folio_pages_size()",
-        "d7f861b9c43a (v6.9): mm/mmu_gather.c",
+        "d7f861b9c43a (v6.9), mm/mmu_gather: add __tlb_remove_folio_pages(): mm/mmu_gather.c",
     )
     delayed_rmap: bool = knob(
         True,
         "while dirty file pages wait in the gather for the flush, it opens one more page batch at most",
         "tlb_delay_rmap()",
-        "5df397dec7c4, c47454823bd4 (v6.2): mm/mmu_gather.c",
+        "5df397dec7c4, c47454823bd4 (v6.2): include/asm-generic/tlb.h; mm/mmu_gather.c, tlb_next_batch()",
     )
     table_batch: int = knob(509, "tables in one table batch", "MAX_TABLE_BATCH", "include/asm-generic/tlb.h", least=1)
     huge_zero_page: bool = knob(
@@ -272,7 +280,7 @@ class Kernel:
         True,
         "a write to the huge zero page maps a huge page in its place (off: it is split and one small page is copied)",
         "do_huge_zero_wp_pmd()",
-        "mm/huge_memory.c (v6.13)",
+        "1ced09e0331f (v6.13), mm: allocate THP on hugezeropage wp-fault: mm/huge_memory.c",
     )
     collapse_flush: bool = knob(
         True,
@@ -283,7 +291,7 @@ class Kernel:
     collapse_sync_ipi: bool = knob(
         True,
         "a collapse interrupts every CPU after the flush, so that no GUP-fast is left inside the table it takes away "
-        "(without table_free=page-batch, which leaves that to the flush)",
+        "(not with table_free=page-batch, which leaves that to the flush, as Linux does without CONFIG_PARAVIRT)",
         "tlb_remove_table_sync_one() in collapse_huge_page()",
         "2ba99c5e0881 (v6.1): mm/khugepaged.c",
     )
@@ -291,12 +299,12 @@ class Kernel:
         True,
         "a collapse refuses 2 MiB in which no entry is writable",
         "SCAN_PAGE_RO",
-        "mm/khugepaged.c up to v6.17; removed in v6.18",
+        "mm/khugepaged.c up to v6.17; removed by mm: drop all references of writable and SCAN_PAGE_RO (v6.18)",
     )
     collapse_lock_then_check: bool = knob(
         False,
         "a collapse write-locks the VMA before it checks that the pmd still points to a table (off: after, which is wrong where "
         "MADV_DONTNEED runs under the VMA's lock)",
         "vma_start_write() before check_pmd_still_valid()",
-        "linux-next, August 2025 (fixes a6fde7add78d): mm/khugepaged.c",
+        "366a4532d96f (v6.17-rc2, fixes a6fde7add78d of v6.17-rc1): mm/khugepaged.c",
     )

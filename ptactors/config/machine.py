@@ -49,7 +49,7 @@ class Machine:
         False,
         "INVLPG drops only the upper-level entries on the path to the address (off: all of the PCID)",
         "EFER.TCE",
-        "AMD APM volume 2; Intel SDM volume 3, 4.10.4.1",
+        "AMD APM volume 2; Intel SDM volume 3, 4.10.4.1; 440a65b7d25f (v6.15) sets it",
     )
     pcid: bool = knob(True, "TLB entries are tagged with an address-space identifier", "CR4.PCIDE", "Intel SDM 4.10.1")
     kpti: bool = knob(
@@ -62,10 +62,13 @@ class Machine:
         MixedSizes.ALTERNATE,
         "what an access through differing 4 KiB and 2 MiB translations does: either is used, or a machine check",
         "erratum 383",
-        "Intel 317080 section 4; AMD family 10h erratum 383",
+        "Intel 317080, as RFC v1's cover letter quotes it; AMD 41322 (revision guide for family 10h), erratum 383",
     )
     preemption: Preemption = knob(
-        Preemption.FULL, "decides what is an RCU quiescent state", "CONFIG_PREEMPT*", "kernel/rcu, sections 9 and 14"
+        Preemption.FULL,
+        "decides what is an RCU quiescent state",
+        "CONFIG_PREEMPT*",
+        "kernel/Kconfig.preempt, kernel/rcu/tree_plugin.h",
     )
     thp: Thp = knob(Thp.NEVER, "where page faults may map huge pages", "transparent_hugepage/enabled", "mm/huge_memory.c")
     khugepaged: bool = knob(False, "reserved: khugepaged is not modelled yet and may only be off", "khugepaged", "-")

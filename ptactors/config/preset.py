@@ -44,6 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "process_madvise_self": False,
         "populate_walks_vmas": True,
         "mprotect_unaccount": False,
+        "mprotect_upgrades_huge": False,
         "gather_spare_slot": False,
         "delayed_rmap": False,
     },

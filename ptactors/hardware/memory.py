@@ -205,7 +205,10 @@ class AllocFrame(Step[int]):
 
 @attrs.frozen
 class FreeFrames(Step[None]):
-    """Give frames back that nobody else refers to (tables, spares). Source: free_unref_page(), mm/page_alloc.c."""
+    """Give frames back that nobody else refers to (tables, spares).
+
+    Source: mm/page_alloc.c, free_unref_page(), by v6.14 free_frozen_pages().
+    """
 
     cpu: int
     pfns: tuple[int, ...]

@@ -6,9 +6,13 @@ to every CPU waits for those who walk with interrupts off (GUP-fast). Only then 
 contents copied. What fails up to there is undone by linking the old table again.
 
 Source: mm/khugepaged.c, v6.1-6.18: madvise_collapse, hpage_collapse_scan_pmd, collapse_huge_page and their helpers. Simplified:
-a look at all 512 entries is one step, so is the copy, so is the clearing, each under the lock that Linux holds; page locks, the
-LRU, the anon_vma lock and mmu notifiers are left out, since nobody else here takes them; what is not present is not swapped in
-but makes the attempt fail; allocation never fails; mappings that are not anonymous are refused.
+a look at all 512 entries is one step, so is the copy, so is the clearing, each under the lock that Linux holds (it takes the pte
+lock anew for every entry that it clears, and puts the page at once; v6.1 maps the table before it clears the pmd, without RCU,
+and copies, clears and puts page by page: nobody else can see these entries or get these pages by then); page locks, the
+anon_vma lock and mmu notifiers are left out, since nobody else here takes them; so are the LRU and its per-CPU batches, which
+hold a reference to a page that was just faulted in (they are drained once, as the call begins), so that -EAGAIN for a page that
+another CPU faults in meanwhile is not seen; what is not present is not swapped in but makes the attempt fail; allocation never
+fails; mappings that are not anonymous are refused.
 """
 
 from __future__ import annotations
@@ -185,8 +189,9 @@ async def hpage_collapse_scan_pmd(cpu: Cpu, vma: Vma, va: int) -> tuple[Scan, bo
 class ScanPages(Step[tuple[Scan, int]]):
     """The loop of hpage_collapse_scan_pmd() or __collapse_huge_page_isolate() under the pte lock.
 
-    The result is the verdict and how many pages are missing, that is, none or the zero page. is_refcount_suitable(): a page with
-    more references than mappings is in use by somebody, say GUP, who may write to it later.
+    The result is the verdict, that of the first entry that has something against it, and how many pages are missing, that is,
+    none or the zero page. is_refcount_suitable(), since v6.16 folio_expected_ref_count(): a page with more references than
+    mappings is in use by somebody, say GUP, who may write to it later.
     """
 
     cpu: int
@@ -199,25 +204,34 @@ class ScanPages(Step[tuple[Scan, int]]):
     def apply(self, state: State) -> tuple[Scan, int]:
         """Look at every entry."""
         state.emit(TableRead(self.cpu, self.mm, self.va, self.table, state.read(frame(self.table)).gen, 0, -1))
-        pages: Counter[int] = Counter()
-        writable = False
-        for value in _entries(state, self.table):
-            if paging.pfn_of(value) == ZERO_PFN and is_present(value):
-                continue
-            if not is_present(value):
-                return Scan.PTE_NON_PRESENT, 0
-            if value & UFFD_WP:
-                return Scan.PTE_UFFD_WP, 0
+        found = [(slot, state.read(entry(self.table, slot))) for slot in occupied_slots(state, self.table)]
+        mapcount = Counter(head(paging.pfn_of(value)) for _, value in found if is_present(value))
+        pages, writable = 0, False
+        for at, (slot, value) in enumerate(found):
+            if self.armed and slot != at:  # there is an empty entry before this one
+                return Scan.EXCEED_NONE_PTE, 0
+            verdict = self._look(state, value, mapcount)
+            if verdict is not Scan.SUCCEED:
+                return verdict, 0
+            pages += paging.pfn_of(value) != ZERO_PFN
             writable = writable or bool(value & WRITE)
-            pages[head(paging.pfn_of(value))] += 1
-        missing = paging.PTRS_PER_TABLE - pages.total()
+        missing = paging.PTRS_PER_TABLE - pages
         if self.armed and missing:
-            return Scan.EXCEED_NONE_PTE, missing
-        if any(state.read(frame(pfn)).refs != mappings for pfn, mappings in pages.items()):
-            return Scan.PAGE_COUNT, missing
+            return Scan.EXCEED_NONE_PTE, 0
         if not writable and state.config.kernel.collapse_needs_writable:
-            return Scan.PAGE_RO, missing
+            return Scan.PAGE_RO, 0
         return Scan.SUCCEED, missing
+
+    def _look(self, state: State, value: int, mapcount: Counter[int]) -> Scan:
+        """What one entry that is not none has against it."""
+        if not is_present(value):
+            return Scan.PTE_NON_PRESENT
+        if paging.pfn_of(value) == ZERO_PFN:
+            return Scan.EXCEED_NONE_PTE if self.armed else Scan.SUCCEED
+        if value & UFFD_WP:
+            return Scan.PTE_UFFD_WP
+        page = head(paging.pfn_of(value))
+        return Scan.SUCCEED if state.read(frame(page)).refs == mapcount[page] else Scan.PAGE_COUNT
 
     def touches(self, state: State) -> Footprint:
         """The table and the frames that it maps."""

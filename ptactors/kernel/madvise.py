@@ -1,7 +1,7 @@
 """madvise and process_madvise: which lock an advice needs, the walk over VMAs, and the advices themselves.
 
 Source: mm/madvise.c (do_madvise, vector_madvise, madvise_walk_vmas, try_vma_read_lock, madvise_dontneed_free,
-madvise_update_vma), mm/huge_memory.c and mm/khugepaged.c (hugepage_madvise), v6.1-6.18. Simplified: khugepaged is not told of
+madvise_update_vma), mm/khugepaged.c (hugepage_madvise), v6.1-6.18. Simplified: khugepaged is not told of
 VM_HUGEPAGE; process_madvise has one range and means the caller's own process.
 """
 
@@ -65,12 +65,13 @@ async def _madvise_discard(behavior: Behavior, start: int, end: int) -> int:
     """madvise_lock(), madvise_init_tlb(), the walk, madvise_finish_tlb(), madvise_unlock() for MADV_DONTNEED."""
     cpu = behavior.cpu
     kernel = cpu.config.kernel
-    if not kernel.madvise_vma_lock:
+    own_lock = kernel.madvise_vma_lock and kernel.per_vma_lock  # without the latter lock_vma_under_rcu() finds nothing
+    if not own_lock:
         await take_mmap_lock(cpu.id, cpu.mm, False)
     if kernel.madvise_batch:
         behavior.tlb = Gather(cpu)
         await behavior.tlb.begin()
-    vma = await try_vma_read_lock(cpu, start, end) if kernel.madvise_vma_lock else None
+    vma = await try_vma_read_lock(cpu, start, end) if own_lock else None
     if vma is not None:
         result = await madvise_vma_behavior(behavior, vma, start, end)
         await VmaEndRead(cpu.id, vma.name)

@@ -1,6 +1,6 @@
 """An mm and its VMAs: what faults and system calls look up, and the counters that must come out even.
 
-Source: include/linux/mm_types.h, mm/vma.c, mm/memory.c (lock_vma_under_rcu), v6.10-6.14.
+Source: include/linux/mm_types.h, mm/vma.c, mm/memory.c (lock_vma_under_rcu; in mm/mmap_lock.c by v6.17), v6.10-6.14.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ptactors.hardware.cpu import Cpu
 from ptactors.kernel.mmap_lock import MmapUnlock, VmaEndRead, VmaStartRead, take_mmap_lock
 from ptactors.kernel.rcu import RcuReadLock, RcuReadUnlock
 from ptactors.model.event import PgtablesBytes, Rss
-from ptactors.model.paging import PMD_SIZE, align_down
+from ptactors.model.paging import PMD_SIZE, TASK_SIZE, align_down
 from ptactors.model.state import Cell, State, family
 from ptactors.model.step import Footprint, Step
 
@@ -195,7 +195,7 @@ class VmasOf(Step[tuple[Vma, ...]]):
 
 @attrs.frozen
 class SetVmas(Step[None]):
-    """Store a changed VMA tree (vma_iter_store), for which mmap_lock is held for writing."""
+    """Store a changed VMA tree (vma_iter_store, by v6.17 vma_iter_store_overwrite), for which mmap_lock is held for writing."""
 
     mm: str
     now: tuple[Vma, ...]
@@ -270,20 +270,26 @@ def same_backing(left: Vma, right: Vma) -> bool:
 
 
 async def lock_vma_under_rcu(cpu: Cpu, va: int) -> Vma | None:
-    """Find and read-lock the VMA without mmap_lock; None: use mmap_lock instead. Source: mm/memory.c, v6.4-6.14."""
-    await RcuReadLock(cpu.id)
-    vma = await FindVma(cpu.mm, va)
-    if vma is not None and not await VmaStartRead(cpu.id, cpu.mm, vma.name):
-        vma = None
-    await RcuReadUnlock(cpu.id)
-    if vma is None:
-        return None
-    now = await FindVma(cpu.mm, va)
-    if now is None or now.name != vma.name:
-        # It was detached, or does not reach here any more, before we had its lock.
+    """Find and read-lock the VMA without mmap_lock; None: use mmap_lock instead. Source: mm/memory.c, v6.4-6.14.
+
+    One that was detached before we had its lock is looked up anew; one that no longer reaches here is left to mmap_lock.
+    Simplified: the RCU section ends before that is asked, as it does from v6.18 on; VMAs are never freed here.
+    """
+    while True:
+        await RcuReadLock(cpu.id)
+        vma = await FindVma(cpu.mm, va)
+        if vma is not None and not await VmaStartRead(cpu.id, cpu.mm, vma.name):
+            vma = None
+        await RcuReadUnlock(cpu.id)
+        if vma is None:
+            return None
+        now = await FindVma(cpu.mm, va)
+        if now is not None and now.name == vma.name:
+            return now
+        attached = any(each.name == vma.name for each in await VmasOf(cpu.mm, 0, TASK_SIZE))
         await VmaEndRead(cpu.id, vma.name)
-        return None
-    return now
+        if attached:
+            return None
 
 
 async def lock_mm_and_find_vma(cpu: Cpu, va: int) -> Vma | None:

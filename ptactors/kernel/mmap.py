@@ -1,8 +1,8 @@
 """mmap of private anonymous memory at a fixed address.
 
-Source: mm/mmap.c (do_mmap), mm/vma.c (__mmap_prepare, __mmap_new_vma, __mmap_complete), v6.12-6.18. Simplified: up to v6.11
-what is replaced leaves the VMA tree before its pages go, which nobody can see, as mmap_lock is held for writing all along; no
-limits and no accounting of memory can make it fail; nothing is populated.
+Source: mm/mmap.c (do_mmap), mm/vma.c (__mmap_prepare, __mmap_new_vma, __mmap_complete), v6.14-6.17; all in __mmap_region() of
+mm/mmap.c in v6.12. Simplified: up to v6.11 what is replaced leaves the VMA tree before its pages go, which nobody can see, as
+mmap_lock is held for writing all along; no limits and no accounting of memory can make it fail; nothing is populated.
 """
 
 from __future__ import annotations

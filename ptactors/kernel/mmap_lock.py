@@ -96,7 +96,7 @@ class MmapLock(Step[None]):
 
 @attrs.frozen
 class MmapTryLock(Step[bool]):
-    """mmap_read_trylock(), mmap_write_trylock(), and with ``may_sleep`` the fast path of the locks that sleep."""
+    """mmap_read_trylock(), mmap_write_trylock() (gone by v6.12), and with ``may_sleep`` the fast path of the locks that sleep."""
 
     cpu: int
     mm: str

@@ -40,6 +40,7 @@ from ptactors.model.paging import (
     DIRTY,
     INVALID_HUGE,
     PAGE_SHIFT,
+    PMD_SHIFT,
     PMD_SIZE,
     PRESENT,
     PROTNONE,
@@ -161,7 +162,8 @@ async def change_huge_pmd(tlb: Gather, vma: Vma, pmd_table: int, va: int) -> boo
     invalid = (pmd & ~PRESENT) | INVALID_HUGE
     old = await WriteEntry("pmd_invalidate", cpu.id, cpu.mm, Level.PMD, va, pmd_table, invalid)
     new = _modify(old, vma)
-    if _may_write(vma, "anon", paging.pfn_of(old) == HUGE_ZERO_PFN):
+    upgrades = cpu.config.kernel.mprotect_upgrades_huge or _shared(vma)
+    if upgrades and _may_write(vma, "anon", paging.pfn_of(old) == HUGE_ZERO_PFN):
         new |= WRITE
     await WriteEntry("set_huge_pmd", cpu.id, cpu.mm, Level.PMD, va, pmd_table, new)
     if needs_flush(old, new):
@@ -196,16 +198,19 @@ async def change_pte_range(tlb: Gather, vma: Vma, pmd_table: int, start: int, en
 
 
 async def hugetlb_change_protection(cpu: Cpu, vma: Vma, pmd_table: int, start: int, end: int) -> None:
-    """The entries of hugetlb, each under the pmd lock, and a flush of the range of its own. Source: mm/hugetlb.c."""
+    """The entries of hugetlb, each under the pmd lock, and a flush of the range of its own. Source: mm/hugetlb.c.
+
+    A PTE page, as where huge pages are runs of small ones, is empty here and is passed over.
+    """
     for va in range(start, end, PMD_SIZE):
-        if not is_present(await ReadPmd(pmd_table, va)):
+        if not is_trans_huge(await ReadPmd(pmd_table, va)):
             continue
         lock = await pmd_lock(cpu, pmd_table)
         old = await WriteEntry("pmd_clear", cpu.id, cpu.mm, Level.PMD, va, pmd_table, 0)
         new = _modify(old, vma) | (WRITE if vma.write else 0)
         await WriteEntry("set_huge_pmd", cpu.id, cpu.mm, Level.PMD, va, pmd_table, new)
         await SpinUnlock(cpu.id, lock)
-    await flush_tlb_range(cpu, start, end, "hugetlb_change_protection")
+    await flush_tlb_range(cpu, start, end, "hugetlb_change_protection", PMD_SHIFT)
 
 
 def _modify(entry: int, vma: Vma) -> int:

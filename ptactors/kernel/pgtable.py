@@ -2,7 +2,8 @@
 
 Source: mm/pgtable-generic.c (the pte_offset_map family), mm/memory.c (__pte_alloc, pmd_install, __pmd_alloc, __pud_alloc),
 v6.5-6.14. Simplified: the PGD and PUD entries of an address are read in one step (nobody can remove upper tables while a fault,
-a zap or an IRQ-off walk may look at them); five-level tables are not modelled.
+a zap or an IRQ-off walk may look at them); five-level tables are not modelled; pte_offset_map() is an RCU reader in every
+release, which it became by a349d72fd9ef (v6.6), so that v6.1 with a reclaim that it never had looks safer than it was.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ def pgd_of(mm: str) -> Cell[int]:
 
 
 def vm_page_prot(vma: Vma) -> int:
-    """vma->vm_page_prot: the bits of a new entry in the VMA, without those of writing. Source: mm/mmap.c, vm_get_page_prot()."""
+    """vma->vm_page_prot: the bits of a new entry in the VMA, without those of writing.
+
+    Source: arch/x86/mm/pgprot.c, vm_get_page_prot().
+    """
     return MAPPED if vma.accessible else PROTNONE | ACCESSED
 
 
@@ -319,9 +323,10 @@ class Mapped(NamedTuple):
 
 
 async def pte_offset_map_nolock(cpu: Cpu, pmd_table: int, va: int) -> Mapped | None:
-    """pte_offset_map_nolock(): in an RCU section, the table of a pmd snapshot and its lock; None (and no section) if none.
+    """In an RCU section, the table of a pmd snapshot and its lock; None (and no section) if none.
 
-    The lock is that of the snapshot's table, never of a second read.
+    The lock is that of the snapshot's table, never of a second read. Up to v6.12 the function has this name, from v6.13 it is
+    pte_offset_map_ro_nolock() or pte_offset_map_rw_nolock().
     """
     await RcuReadLock(cpu.id)
     pmdval = await MapPte(cpu.id, cpu.mm, pmd_table, va)

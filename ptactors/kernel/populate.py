@@ -20,7 +20,7 @@ from ptactors.kernel.mmap_lock import MmapUnlock, take_mmap_lock
 from ptactors.kernel.pgtable import ReadPmd, ReadPte, ReadUpper, pmd_lock, pte_offset_map_lock, pte_unmap_unlock
 from ptactors.kernel.rcu import CondResched
 from ptactors.model.event import FaultIn
-from ptactors.model.paging import HUGE, PAGE_SIZE, PMD_SIZE, PRESENT, WRITE, align_down, is_trans_huge
+from ptactors.model.paging import PAGE_SIZE, PMD_SIZE, PRESENT, WRITE, align_down, is_trans_huge
 from ptactors.model.state import State
 from ptactors.model.step import Footprint, Step
 
@@ -115,7 +115,9 @@ async def follow_page(cpu: Cpu, va: int, write: bool) -> int:
         lock = await pmd_lock(cpu, upper.pmd)
         pmd = await ReadPmd(upper.pmd, va)
         await SpinUnlock(cpu.id, lock)
-        return PMD_SIZE if pmd & HUGE and pmd & wanted == wanted else 0
+        if is_trans_huge(pmd):
+            return PMD_SIZE if pmd & wanted == wanted else 0
+        # It was split meanwhile, or zapped, which the next look at it finds out.
     mapped = await pte_offset_map_lock(cpu, upper.pmd, va)
     if mapped is None:
         return 0

@@ -35,7 +35,7 @@ Steps = frozenset[type]
 
 SPIN: Steps = frozenset({lock.SpinLock, lock.SpinTryLock, lock.SpinUnlock})
 MMAP: Steps = frozenset({mmap_lock.MmapLock, mmap_lock.MmapUnlock, mmap_lock.MmapTryLock, rcu.SetMode})
-VMA: Steps = frozenset({mmap_lock.VmaStartRead, mmap_lock.VmaEndRead, mm.FindVma, mm.HasAnonVma, mm.PrepareAnonVma})
+VMA: Steps = frozenset({mmap_lock.VmaStartRead, mmap_lock.VmaEndRead, mm.FindVma, mm.VmasOf, mm.HasAnonVma, mm.PrepareAnonVma})
 RCU: Steps = frozenset({rcu.RcuReadLock, rcu.RcuReadUnlock})
 IPI: Steps = frozenset({IrqSave, IrqRestore, SendIpi, WaitIpi})
 FLUSH: Steps = IPI | {
@@ -258,8 +258,8 @@ OPERATIONS: dict[str, Operation] = {
             syscall.op_gup_fast,
             _VA,
             _REGISTER,
-            mirrors="pin_user_pages_fast_only()",
-            source="mm/gup.c; v6.10-6.14",
+            mirrors="pin_user_pages_fast(), its part without locks",
+            source="mm/gup.c (gup_fast_fallback, gup_fast); v6.10-6.14",
             steps=TABLES | {gup.TryGrab, gup.Pinned, IrqSave, IrqRestore, PutFrames, rcu.SetMode},
         ),
         _operation(

@@ -237,12 +237,13 @@ async def split_huge_pmd(cpu: Cpu, va: int, pmd_table: int) -> None:
         invalid = (pmd & ~PRESENT) | INVALID_HUGE
         old = await WriteEntry("pmd_invalidate", cpu.id, cpu.mm, Level.PMD, base, pmd_table, invalid)
     await flush_tlb_range(cpu, base, base + PMD_SIZE, "pmdp_invalidate")
+    if not zero:
+        await GetPages(cpu.id, paging.pfn_of(old), HPAGE_PMD_NR - 1)
     table = await Withdraw(pmd_table)
     if zero:
         flags = old & (PRESENT | USER | PROTNONE) | SPECIAL | ACCESSED
         await FillTable(cpu.id, cpu.mm, base, table, paging.make(ZERO_PFN, flags), 0)
     else:
-        await GetPages(cpu.id, paging.pfn_of(old), HPAGE_PMD_NR - 1)
         await FillTable(cpu.id, cpu.mm, base, table, old & ~HUGE, PAGE_SIZE)
     await WriteEntry("pmd_populate", cpu.id, cpu.mm, Level.PMD, base, pmd_table, paging.make(table, TABLE_FLAGS))
     await SpinUnlock(cpu.id, lock)

@@ -7,7 +7,8 @@ catches up when it comes back.
 
 Source: arch/x86/mm/tlb.c, v6.10-6.14; the two variants of mm_cpumask handling are those up to v6.13 (``left_mask`` clear) and
 from v6.14 (keep). Simplified: no KPTI user PCID, no INVLPGB, no paravirt flush; init_mm keeps the asid of the mm it takes
-over from; stale mask bits are dropped when such a CPU is interrupted, but no interrupt is sent once a second to that end.
+over from; stale mask bits are dropped when such a CPU is interrupted, but no interrupt is sent once a second to that end; steps
+are in order everywhere, so that the barrier which 209954cbc7d0 (v6.14) lost in switch_mm and 83b0177a6c48 put back is not missed.
 """
 
 from __future__ import annotations
@@ -394,6 +395,6 @@ async def flush_tlb_page(cpu: Cpu, va: int) -> None:
     await flush_tlb_mm_range(cpu, va, va + PAGE_SIZE, PAGE_SHIFT, False, "page")
 
 
-async def flush_tlb_range(cpu: Cpu, start: int, end: int, reason: str) -> None:
-    """flush_tlb_range(): a range by 4 KiB strides; whether it counts as freeing tables changed in v6.15."""
-    await flush_tlb_mm_range(cpu, start, end, PAGE_SHIFT, cpu.config.kernel.flush_range_frees_tables, reason)
+async def flush_tlb_range(cpu: Cpu, start: int, end: int, reason: str, stride: int = PAGE_SHIFT) -> None:
+    """flush_tlb_range(): by 4 KiB strides, in hugetlb by its pages; whether it counts as freeing tables changed in v6.15."""
+    await flush_tlb_mm_range(cpu, start, end, stride, cpu.config.kernel.flush_range_frees_tables, reason)

@@ -127,7 +127,7 @@ class Tree:
             self._locked = (*self._locked, vma.name)
 
     async def store(self, out: tuple[str, ...], *into: Vma) -> None:
-        """vma_iter_store() and vma_iter_clear(): the VMAs named ``out`` go, those of ``into`` come."""
+        """vma_iter_store() (v6.17: ..._overwrite()), vma_iter_clear(): the VMAs named ``out`` go, those of ``into`` come."""
         kept = [vma for vma in self.now if vma.name not in out]
         now = tuple(sorted((*kept, *into), key=lambda vma: vma.start))
         if now != self.now:

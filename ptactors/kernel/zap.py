@@ -1,9 +1,9 @@
 """Zapping: from a part of one VMA down to the entries of one PTE page.
 
-Source: mm/memory.c (zap_page_range_single, zap_page_range_single_batched, unmap_page_range, zap_pmd_range, zap_pte_range,
-do_zap_pte_range), v6.1-6.18. The order of clearing, accounting, flushing, unlocking and freeing is the
-kernel's; each is a step of its own. Simplified: no mmu notifiers, no batching over large folios, no PFN mappings; a scan of a
-table under its lock is one step, and entries that are none cost none; Linux offers to reschedule after a pmd that is none
+Source: mm/memory.c (zap_page_range_single, by v6.17 zap_page_range_single_batched, unmap_page_range, zap_pmd_range,
+zap_pte_range, from v6.14 do_zap_pte_range), v6.1-6.18. The order of clearing, accounting, flushing, unlocking and freeing is
+the kernel's; each is a step of its own. Simplified: no mmu notifiers, no batching over large folios, no PFN mappings; a scan of
+a table under its lock is one step, and entries that are none cost none; Linux offers to reschedule after a pmd that is none
 too, here only after one that was zapped. Up to v6.4 a break came back to the same table without a look at the pmd, which was
 then as safe as one with: nobody took a table away under mmap_lock held for reading.
 """
@@ -201,8 +201,8 @@ class _Zap:
 async def zap_pte_range(tlb: Gather, vma: Vma, pmd_table: int, start: int, end: int, details: ZapDetails) -> int:
     """Zap the entries of one PTE page; returns how far it got (``end``, or less if there was no table or, before v6.14, a break).
 
-    With ``details.reclaim_pt`` it frees the table: at once if it held the pte lock from first to last and skipped none,
-    otherwise by a second look under both locks.
+    With ``details.reclaim_pt`` it frees the table, unless it skipped an entry: at once if it held the pte lock from first to
+    last and got the pmd lock, otherwise by a second look under both locks.
     """
     cpu = tlb.cpu
     kernel = cpu.config.kernel

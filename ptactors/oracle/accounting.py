@@ -16,7 +16,7 @@ class Leak(Oracle):
     """A frame is still allocated after every process has exited."""
 
     name = "leak"
-    source = "fs/proc/meminfo.c; mm/kmemleak.c; 20250211072625.89188-1"
+    source = "fs/proc/meminfo.c; mm/kmemleak.c; f39edcf6349a (v6.14)"
     kinds = (ExitMm, RunEnd)
     rule = Rule(
         meaning="Memory was taken and never given back, although nobody uses it any more.",

@@ -103,7 +103,7 @@ class WrongData(_Reads):
             return
         pfn, gen = self._looked.get(event.cpu, (-1, -1))
         reused = pfn == event.pfn and gen not in (-1, frame.gen)
-        data = frame.kind in ("anon", "file", "zero")
+        data = frame.kind in ("anon", "file", "hugetlb", "zero")
         if (data and not reused and not frame.frees and frame.gen == event.gen) or not self.first():
             return
         state = "freed" if frame.frees else f"{frame.kind} of generation {frame.gen}"
@@ -120,7 +120,7 @@ class LostWrite(_Reads):
     """A read misses the last store to its page although no discard overlapped or followed that store."""
 
     name = "lost_write"
-    source = "20250211072625.89188-1 (v6.14): pages lost with a reclaimed table"
+    source = "f39edcf6349a (v6.14): pages lost with a reclaimed table"
     verdict = OVERWRITTEN
     rule = Rule(
         meaning="A program stored data, nobody asked to throw it away, and it is gone.",

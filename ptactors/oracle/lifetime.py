@@ -138,7 +138,7 @@ class LockObjectUaf(Oracle):
     """
 
     name = "lock_object_uaf"
-    source = "syzbot, December 2024; pagetable_dtor() in __tlb_remove_table() (v6.14)"
+    source = "syzbot, December 2024; ee0934b03510 (v6.14), pagetable_dtor() in __tlb_remove_table()"
     kinds = (LockAcquire,)
     rule = Rule(
         meaning="Kernel code waits for or takes a lock whose memory was given back before the table it protects.",
@@ -168,7 +168,7 @@ class NonemptyPtePageFreed(Oracle):
     """
 
     name = "nonempty_pte_page_freed"
-    source = "20250211072625.89188-1, mm: pgtable: fix incorrect reclaim of non-empty PTE pages (v6.14)"
+    source = "f39edcf6349a, mm: pgtable: fix incorrect reclaim of non-empty PTE pages (v6.14)"
     kinds = (EntryWrite, GatherTable, FrameFree)
     rule = Rule(
         meaning="The kernel threw a page table away that still said where data is; that data is lost to the program and"
@@ -220,7 +220,7 @@ class BogusPageTable(Oracle):
     """A pmd is made to point to something that is no live PTE page."""
 
     name = "bogus_page_table"
-    source = "linux-next, August 2025: collapse_huge_page() and per-VMA-locked MADV_DONTNEED (Fixes a6fde7add78d)"
+    source = "366a4532d96f (v6.17-rc2): collapse_huge_page() and per-VMA-locked MADV_DONTNEED (Fixes a6fde7add78d)"
     kinds = (EntryWrite,)
     rule = Rule(
         meaning="A page-table entry was made to lead to memory that is not a page table, so that any data found there"
