@@ -16,7 +16,7 @@ import attrs
 
 from ptactors.config import FrameReuse
 from ptactors.model.event import FolioDirty, FrameAlloc, FrameFree, FrameRef
-from ptactors.model.paging import HPAGE_PMD_NR
+from ptactors.model.paging import HPAGE_PMD_NR, PTRS_PER_TABLE
 from ptactors.model.state import Cell, Key, State, family
 from ptactors.model.step import ANY, Footprint, Step
 
@@ -91,9 +91,9 @@ def head(pfn: int) -> int:
     return pfn & ~(HPAGE_PMD_NR - 1) if pfn >= HUGE_PFN else pfn
 
 
-def occupied_slots(state: State, table: int) -> list[int]:
-    """The slots of a table whose entry is not none, ascending."""
-    mask = state.occupied.get(table, 0)
+def occupied_slots(state: State, table: int, first: int = 0, last: int = PTRS_PER_TABLE - 1) -> list[int]:
+    """The slots of a table, from ``first`` to ``last``, whose entry is not none, ascending."""
+    mask = state.occupied.get(table, 0) >> first << first & (1 << last + 1) - 1
     slots = []
     while mask:
         low = mask & -mask

@@ -164,7 +164,7 @@ class ScanTable(Step[tuple[tuple[int, int], ...]]):
         first, last = paging.index(self.start, Level.PTE), paging.index(self.end - 1, Level.PTE)
         gen = state.read(frame(self.table)).gen
         state.emit(TableRead(self.cpu, self.mm, self.start, self.table, gen, first, -1))
-        found = (slot for slot in occupied_slots(state, self.table) if first <= slot <= last)
+        found = occupied_slots(state, self.table, first, last)
         return tuple((slot, state.read(entry(self.table, slot))) for slot in found)
 
     def touches(self, state: State) -> Footprint:
