@@ -10,12 +10,19 @@ Three kinds of items are noted in each run:
               the memory holds is no part of it, so that programs with other addresses are in the same states.
 
 How much is unseen is estimated from what was seen once and twice, in sampling units: a mix (its schedules share their programs,
-and presets see the same mixes), or one schedule of a scenario. The number of unseen items is Chao's lower bound for incidences,
-bias-corrected (Chao, "Estimating the population size for capture-recapture data with unequal catchability", Biometrics 1987: the
-estimator known as Chao2, which is Chao1 for incidences). The probability that the next unit shows something new is Good's and
-Turing's (Good, "The population frequencies of species", Biometrika 1953), as the share of units that alone showed some item.
-Böhme, "STADS: software testing as species discovery" (TOSEM 2018) is where both are used on tests. Both assume that units are
-drawn alike and independently: they speak of these presets, these strategies and this way of drawing, and of nothing else.
+and presets see the same mixes), or one schedule of a scenario. With T units, Q1 items seen in one of them and Q2 in two:
+
+- at least (T - 1) / T * Q1 (Q1 - 1) / (2 (Q2 + 1)) items are unseen. This is the estimator called Chao2 (Chao, "Estimating the
+  population size for capture-recapture data with unequal catchability", Biometrics 43, 1987; the name is Colwell's and
+  Coddington's, 1994) in its bias-corrected form, which is there for Q2 = 0 too, as "Chao2-bc" of the R package SpadeR.
+- the next unit shows something new with a probability near the share of units that alone showed some item: each is left out in
+  turn, and would it have been a surprise? Where a unit shows one item this is Good's and Turing's f1 / n (Good, "The population
+  frequencies of species", Biometrika 40, 1953); here a unit shows many. It is not Q1 / T, which is how many new items the next
+  unit shows on average, nor one minus the sample coverage of incidences, which is their share of all that it shows.
+
+Böhme, "STADS: software testing as species discovery" (TOSEM 27, 2018), brought such estimators to tests. Not confirmed: that it
+has these forms, as only summaries of it were at hand. Both assume that units are drawn alike and independently: they speak of
+these presets, these strategies and this way of drawing, and of nothing else.
 """
 
 from __future__ import annotations
@@ -213,9 +220,9 @@ class Estimate:
     units: int
     """Sampling units."""
     unseen: float
-    """Chao's lower bound of the number of items that were not seen."""
+    """Chao's lower bound of the number of items that were not seen, bias-corrected."""
     new: float
-    """Good's and Turing's estimate of the probability that the next unit shows a new item."""
+    """Estimate of the probability that the next unit shows some new item: Good's and Turing's, for units of many items."""
     since: int
     """Schedules since the last new item."""
 
