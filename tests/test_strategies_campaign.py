@@ -16,12 +16,13 @@ from ptactors.campaign.run import Campaign, Plan, prepare
 from ptactors.campaign.shares import FIRST_ROUND, Shares, adapts, round_ends
 from ptactors.campaign.tally import Tally, behaviour_of
 from ptactors.cli.main import invoke
+from ptactors.cli.progress import Progress
 from ptactors.engine.strategy.portfolio import MEMBERS, member_of
 from ptactors.oracle.table import HAZARDS
 from ptactors.report.document import SCHEMA
 from ptactors.report.summary import cell_lines
 from ptactors.scenario.matrix import cells
-from ptactors.world import play_many
+from ptactors.world import play, play_many
 
 NAMES = [name for name, *_ in MEMBERS]
 
@@ -206,6 +207,12 @@ def test_the_portfolio_is_judged(portfolio, other, reasons: list[str]) -> None:
     assert list(judgement.reasons) == reasons
 
 
+def test_the_portfolio_is_not_judged_by_searches() -> None:
+    judgement = judge_portfolio([row("pct:2", 60), row("dfs-delay:1", 1), row("portfolio", 60)])
+    assert judgement is not None
+    assert (judgement.best, judgement.reasons) == (60, ())
+
+
 def test_without_a_portfolio_there_is_no_judgement() -> None:
     assert judge_portfolio([row("pct:2", 1)]) is None
 
@@ -255,10 +262,73 @@ def test_what_was_not_found_is_more_than_the_cap(tmp_path, capsys) -> None:
     assert [each["cap"] for each in json.loads(capsys.readouterr().out)["goals"][0]["strategies"]] == [1, 1]
 
 
+def test_a_search_says_its_first_hit_or_that_no_schedule_is_left(tmp_path, capsys) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text(HAZARD.replace("two_translations_one_va", "double_free"), encoding="utf-8")
+    words = ["bench", "strategies", str(path), "--jobs", "1", "--strategy", "dfs-preemption:0", "--strategy", "dfs-delay:2"]
+    assert invoke([*words, "--cap", "dfs-delay:2=3"]) == 0
+    _, ended, capped = capsys.readouterr().out.splitlines()
+    assert capped == "  dfs-delay:2          first      >3"
+    made = int(ended.removeprefix("  dfs-preemption:0     exhausted "))
+    assert made > 1
+    for cap, exhausted in ((made, made), (made - 1, None)):
+        assert invoke([*words, "--cap", f"dfs-preemption:0={cap}", "--cap", "3", "--json"]) == 0
+        rows = json.loads(capsys.readouterr().out)["goals"][0]["strategies"]
+        wanted = [(exhausted, cap, [None]), (None, 3, [None])]
+        assert [(each["exhausted"], each["cap"], each["firsts"]) for each in rows] == wanted
+
+
+def test_a_search_ends_with_its_first_hit(tmp_path, capsys, monkeypatch) -> None:
+    made = []
+
+    def hit_by_the_fourth(*args, **keys):
+        made.append(play(*args, **keys))
+        return attrs.evolve(made[-1], verdicts=(len(made) == 4,))
+
+    monkeypatch.setattr("ptactors.campaign.bench.play", hit_by_the_fourth)
+    path = tmp_path / "small.toml"
+    path.write_text(HAZARD, encoding="utf-8")
+    assert invoke(["bench", "strategies", str(path), "--jobs", "1", "--strategy", "dfs-delay:1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["  dfs-delay:1          first       4"]
+    assert len({outcome.digest for outcome in made}) == len(made) == 4, "each schedule once"
+
+
+def test_a_search_whose_runs_were_cut_short_is_not_called_exhausted() -> None:
+    text = HAZARD.replace("two_translations_one_va", "double_free")
+    goal = goals(attrs.evolve(scenario(text), max_steps=12))[0]
+    row = measure(goal, "dfs-delay:0")
+    assert (row.firsts, row.exhausted) == ((None,), None)
+    assert row.cap < 1000, "the search did come to its end"
+    assert measure(goals(scenario(text))[0], "dfs-delay:0").exhausted is not None
+
+
+def test_what_is_left_is_told_to_a_terminal_in_campaigns(tmp_path, capsys, monkeypatch) -> None:
+    told: list[tuple[str, int]] = []
+    totals: list[int | None] = []
+
+    class Told(Progress):
+        def __init__(self, total: int | None) -> None:
+            totals.append(total)
+            super().__init__(total)
+
+        def counted(self, name: str, runs: int) -> None:
+            told.append((name, runs))
+
+    monkeypatch.setattr("ptactors.cli.progress.Progress", Told)
+    path = tmp_path / "small.toml"
+    path.write_text(HAZARD, encoding="utf-8")
+    words = ["--strategy", "random", "--strategy", "dfs-delay:0"]
+    invoke(["bench", "strategies", str(path), "--seeds", "7", "--cap", "3", "--jobs", "1", *words])
+    assert totals == [8]
+    assert told == [("campaigns", 0), ("small random", 5), ("small random", 2), ("small dfs-delay:0", 1)]
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--strategy", "pctt"], "unknown strategy 'pctt'"),
+        (["--strategy", "dfs-delay:x"], "search 'dfs-delay:x': its one parameter is the number of delays"),
         ([], "no scenario given says that a hazard exists"),
         (["--cap", "uwr=3"], "strategy 'uwr' is not compared"),
         (["--cap", "many"], "is neither a number of schedules nor a strategy's NAME=N"),

@@ -1,4 +1,8 @@
-"""How many schedules each strategy needs until it sees what a scenario says exists."""
+"""How many schedules each strategy needs until it sees what a scenario says exists.
+
+Strategies draw, so each makes many campaigns, with a median and a worst one. A depth-first search (``dfs-delay:1``) draws
+nothing: it makes one, which finds the goal, comes to the cap, or ends because no schedule is left within its bound.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,12 @@ import attrs
 
 from ptactors.campaign.shares import Shares, adapts
 from ptactors.campaign.tally import behaviour_of
+from ptactors.engine.strategy.bounded import Bounded, make_search
 from ptactors.engine.strategy.portfolio import member_of
+from ptactors.engine.strategy.table import make_strategy
 from ptactors.scenario.matrix import Cell, cells
 from ptactors.scenario.model import Scenario
-from ptactors.world import Outcome, play_many
+from ptactors.world import Outcome, play, play_many
 
 SEEDS, CAP = 25, 1000
 """Campaigns for each strategy, and schedules after which one gives up."""
@@ -45,6 +51,8 @@ class Row:
     firsts: tuple[int | None, ...]
     """For each campaign, the number of schedules up to and with the first hit; None where the cap came first."""
     cap: int
+    exhausted: int | None = None
+    """For a search that ended without a hit: how many schedules there are within its bound."""
 
     @property
     def median(self) -> float | None:
@@ -75,10 +83,35 @@ def goals(scenario: Scenario, every_cell: bool = False) -> tuple[Goal, ...]:
     return tuple(found.values())
 
 
+def draws(strategy: str) -> bool:
+    """Whether a strategy of this name has many campaigns; False for a search. Raises UsageError if there is none."""
+    if make_search(strategy) is not None:
+        return False
+    make_strategy(strategy, 0)
+    return True
+
+
 def measure(goal: Goal, strategy: str, *, seeds: int = SEEDS, cap: int = CAP, host: str = "direct", first: int = 0) -> Row:
-    """Search for the goal ``seeds`` times."""
+    """Search for the goal ``seeds`` times; once where nothing is drawn."""
+    search = make_search(strategy)
+    if search is not None:
+        return _exhaust(goal, strategy, search, cap, host)
     firsts = (_search(goal, strategy, first + number * STRIDE, cap, host) for number in range(seeds))
     return Row(goal=goal, strategy=strategy, firsts=tuple(firsts), cap=cap)
+
+
+def _exhaust(goal: Goal, strategy: str, search: Bounded, cap: int, host: str) -> Row:
+    """One after the other, until a hit, the cap, or the end; a search with runs that were cut short is not called exhausted."""
+    made, cut = 0, False
+    for walk in search:
+        if made == cap:
+            break
+        outcome = play(goal.scenario, goal.cell, strategy=strategy, seed=0, host=host, by=walk)
+        made += 1
+        if outcome.verdicts[goal.number]:
+            return Row(goal=goal, strategy=strategy, firsts=(made,), cap=cap)
+        cut = cut or outcome.status in ("limit", "livelock")
+    return Row(goal=goal, strategy=strategy, firsts=(None,), cap=made, exhausted=made if search.exhausted and not cut else None)
 
 
 def _search(goal: Goal, strategy: str, first: int, cap: int, host: str) -> int | None:
@@ -121,7 +154,7 @@ class Judgement:
 
     goal: Goal
     best: float | None
-    """The least median of the strategies that it was compared with."""
+    """The least median of the strategies that it was compared with, searches left out: what they have is no median."""
     median: float | None
     worst: int | None
     reasons: tuple[str, ...]
@@ -137,7 +170,7 @@ def judge_portfolio(rows: Sequence[Row]) -> Judgement | None:
     mine = next((row for row in rows if adapts(row.strategy)), None)
     if mine is None:
         return None
-    medians = [row.median for row in rows if row is not mine and row.median is not None]
+    medians = [row.median for row in rows if row is not mine and draws(row.strategy) and row.median is not None]
     best = min(medians, default=None)
     reasons: list[str] = []
     if mine.found < len(mine.firsts):

@@ -22,6 +22,7 @@ from ptactors.engine.contest import Contest
 from ptactors.engine.strategy.base import ALTERNATIVES as ALTERNATIVES
 from ptactors.engine.strategy.base import Option, Strategy
 from ptactors.model.state import Key, State
+from ptactors.model.step import Step
 
 Hook = Callable[[Actor], None]
 _FIRST = (0,)
@@ -54,6 +55,8 @@ class Baton:
         self._max_steps = max_steps
         self._when_quiet = when_quiet
         self._ready: list[int] = []
+        self._listed: list[tuple[tuple[Step[Any], ...], tuple[int, ...], list[Option]]] = [((), (), [])] * len(actors)
+        """Actor -> the steps it offered, which of them were enabled, and the options made of both when they were last listed."""
         self._busy = 0
         self._last: Actor | None = None
         self._contest = None if strategy.every_turn else contest
@@ -195,15 +198,25 @@ class Baton:
             actor.coroutine.close()
 
     def _options(self) -> list[Option]:
-        last = self._last
+        last, actors = self._last, self.actors
         options: list[Option] = []
-        if last is not None:
-            options += [Option(last, alternative, last.options[alternative]) for alternative in last.enabled]
+        if last is not None and last.enabled:
+            options += self._open(last)
         for actor_id in self._ready:
-            actor = self.actors[actor_id]
+            actor = actors[actor_id]
             if actor is not last:
-                options += [Option(actor, alternative, actor.options[alternative]) for alternative in actor.enabled]
+                options += self._open(actor)
         return options
+
+    def _open(self, actor: Actor) -> list[Option]:
+        """One actor's options: those of the last time while it waits with the same steps."""
+        steps, enabled = actor.options, actor.enabled
+        listed = self._listed[actor.id]
+        if listed[0] is steps and listed[1] == enabled:
+            return listed[2]
+        made = [Option(actor, alternative, steps[alternative]) for alternative in enabled]
+        self._listed[actor.id] = steps, enabled, made
+        return made
 
     def _publish(self, actor: Actor) -> None:
         self._unwait(actor)

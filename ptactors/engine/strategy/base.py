@@ -96,12 +96,17 @@ class Sampler:
         """Any end is as good as another."""
 
 
+MOST = 10_000
+"""The greatest number that a strategy takes: more preemptions or delays than any run has contested steps."""
+
+
 def number(parameters: Sequence[str], default: int, least: int, what: str) -> int:
     """The one parameter of a strategy that takes a number. Raises UsageError."""
     if not parameters:
         return default
-    if len(parameters) > 1 or not parameters[0].isdecimal() or int(parameters[0]) < least:
-        raise UsageError(f"its one parameter is the {what}, a number from {least}; not {','.join(parameters)!r}")
+    given = ",".join(parameters)
+    if len(parameters) > 1 or not given.isdecimal() or len(given) > len(str(MOST)) or not least <= int(given) <= MOST:
+        raise UsageError(f"its one parameter is the {what}, a number from {least} to {MOST}; not {given!r}")
     return int(parameters[0])
 
 

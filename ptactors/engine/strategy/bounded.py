@@ -3,7 +3,11 @@
 The scheduler keeps the current actor until it blocks and then takes the lowest that can move; that is option 0. What departs
 from it has a price: a *delay* passes over one actor, a *preemption* takes the baton from an actor that could go on. Which of
 several steps of one actor is made (a failing or a succeeding allocation) costs nothing: it is the world's choice, not the
-scheduler's.
+scheduler's. Nor is a switch a preemption where the actor that moved last cannot go on.
+
+``delay:D`` and ``preemption:D`` draw, as every strategy that a campaign takes by name and seed: they may make one schedule
+twice, and never come to an end. ``dfs-delay:D`` and ``dfs-preemption:D`` are the searches of the papers, for who can use a list
+of schedules that depends on no seed.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ptactors.engine.strategy.base import ALTERNATIVES, UNKNOWN, Option, Profile, Run, Sampler, number
+from ptactors.errors import UsageError
 from ptactors.model.rng import SplitMix64
 
 BOUND = 2
@@ -76,8 +81,10 @@ class Delay(_Disturbed):
     """The deterministic scheduler with D delays at random places: ``delay:D`` (default 2).
 
     Source: Emmi, Qadeer, Rakamaric, "Delay-bounded scheduling", POPL 2011. It departs in that it samples: each seed draws where
-    its delays fall, so a seed alone makes its run again; and only decisions among contested steps can be delayed.
-    For all of them depth-first see ``Bounded``.
+    its delays fall, so a seed alone makes its run again and nothing is ever exhausted; in that delays drawn for one decision
+    beyond its actors are lost; and in that only decisions among contested steps can be delayed. As all actors make what comes
+    before those at once, it may start from another actor than ``delay:D,all``, and a bug can cost a delay more or less there.
+    Depth-first: ``dfs-delay:D``.
     """
 
     what = "delays"
@@ -90,7 +97,9 @@ class Preemption(_Disturbed):
     """D preemptions at random places, a free choice wherever an actor blocks or ends: ``preemption:D`` (default 2).
 
     Source: Musuvathi, Qadeer, "Iterative context bounding for systematic testing of multithreaded programs", PLDI 2007. It
-    departs as ``delay`` does; a preemption that falls where nobody else can move waits for the next decision.
+    departs as ``delay`` does: it samples, among contested steps. Of preemptions drawn for one decision only one happens; one that
+    falls where the last actor cannot go on, or nobody else can move, waits for the next decision. Depth-first:
+    ``dfs-preemption:D``.
     """
 
     what = "preemptions"
@@ -106,9 +115,15 @@ class Preemption(_Disturbed):
 class Bounded:
     """Every schedule within a bound, depth-first, each once: iterate, make one run with each strategy, go on.
 
-    Sources: as ``Delay`` and ``Preemption``; without bound (``bound`` None) plain depth-first search. The order follows the
-    options, so the first schedule is the undisturbed one and after a violation at a bound B that was reached by raising it from
-    0 no schedule with a smaller price violates. ``exhausted`` says whether the iteration ended by itself.
+    Sources: Emmi, Qadeer, Rakamaric, "Delay-bounded scheduling", POPL 2011, whose bound works on any deterministic scheduler
+    (here: the current actor, then the lowest); Musuvathi, Qadeer, "Iterative context bounding for systematic testing of
+    multithreaded programs", PLDI 2007, for preemptions. Without bound (``bound`` None) it is plain depth-first search. The order
+    follows the options, so the first schedule is the undisturbed one, and the last decision is changed first.
+    It departs in that every step is a decision, not only a synchronisation; and in that it has one bound and not a queue for
+    each: who raises it from 0 makes the schedules of the smaller bounds again, and can then say of the first violation that none
+    with a smaller price violates. It is not fair (CHESS became that with "Fair stateless model checking", PLDI 2008): a run in
+    which an actor retries for ever is cut at the limit of steps, and the search then covers the runs up to there.
+    ``exhausted`` says whether the iteration ended by itself.
     """
 
     def __init__(self, price: Price, bound: int | None) -> None:
@@ -129,6 +144,21 @@ class Bounded:
                 self.exhausted = True
                 return
             prefix = following
+
+
+SEARCHES: dict[str, Price] = {"dfs-delay": delays, "dfs-preemption": preemptions}
+"""Name -> what is bounded."""
+
+
+def make_search(text: str) -> Bounded | None:
+    """The search that ``dfs-delay:D`` or ``dfs-preemption:D`` (default 2) spells; None if it is no search. Raises UsageError."""
+    name, colon, rest = text.partition(":")
+    if name not in SEARCHES:
+        return None
+    try:
+        return Bounded(SEARCHES[name], number(rest.split(",") if colon else (), BOUND, 0, f"number of {name[4:]}s"))
+    except UsageError as error:
+        raise UsageError(f"search {text!r}: {error}") from None
 
 
 class Walk(Sampler):
