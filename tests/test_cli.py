@@ -54,6 +54,7 @@ def test_run_prints_a_line_for_herd_and_honest_words(world, capsys) -> None:
         "Cell sample/1  flush_before_set_huge=y  seeds 0..119  strategy run-length",
         "Observation sample/1 Unseen 0 120",
         "  held, sampled: forbidden hazard(mixed_page_size_tlb): not seen in 120 schedules",
+        "Seen: mixed_page_size_tlb (condition) in 1 of 2 cells, as expected",
         "Verdict: held; cells: 2 held; schedules: 240",
     ]
     assert err == ""

@@ -202,7 +202,9 @@ def test_another_kernel_is_told_by_what_can_happen_next() -> None:
     parting = part(a, b)
     assert "what can happen next is not the same" in parting.reason
     assert "only in B cpu0 trylock_pmd" in parting.reason
-    assert "Knob pt_reclaim: A rfc, B merged" in list(diff_lines(a, b, parting))
+    lines = list(diff_lines(a, b, parting))
+    assert "Knob pt_reclaim: A rfc, B merged" in lines
+    assert "Knob dtor_after_grace_period: A false, B true" in lines
 
 
 def test_the_same_step_with_another_effect_is_told() -> None:
@@ -254,6 +256,13 @@ def test_choices_by_number_name_and_by_themselves() -> None:
     assert sum(choices) == 2
     for words in ("begin: madvise A DONTNEED", "begin: write A+0x5000", "  0 cpu0", "  1 cpu1"):
         assert words in shown
+
+
+def test_help_and_quit_may_be_spelled_out() -> None:
+    choices, shown = by_hand("help", "quit", "0")
+    assert "undo the last answer" in shown
+    assert "no option" not in shown
+    assert choices == by_hand("q")[0]
 
 
 def test_undo_is_as_if_it_had_never_been() -> None:

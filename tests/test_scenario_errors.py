@@ -61,6 +61,9 @@ BROKEN = {
     "vma beyond user space": (TOP + "[vma.A]\nat = «0x7fff_ffff_f000\nsize = '8K'\n", "beyond user space"),
     "vma size is odd": (TOP + "[vma.A]\nat = 0x1000\nsize = «'4k'\n", "expected a size"),
     "vma size is zero": (TOP + "[vma.A]\nat = 0x1000\nsize = «'0K'\n", "above zero"),
+    "huge page of a file": (
+        TOP + "[vma.A]\nat = 0x20_0000\nsize = '2M'\nkind='memfd'\nhuge_pages = { «'A' = 'zero' }\n", "only anonymous memory",
+    ),
     "hugetlb vma too small": (TOP + "[vma.A]\nat = 0x20_0000\nsize = «'4K'\nkind='hugetlb'\n", "no multiple of 0x200000"),
     "vma name": (TOP + "[vma.«A-B]\nat = 0x1000\nsize = '4K'\n", "no name of a VMA"),
     "vma kind": (TOP + VMA + "kind = «'anonymous'\n", "unknown kind 'anonymous'"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -72,14 +73,33 @@ class Database:
             self.need_events()
         if "hazards" in words:
             self.need_hazards()
+        with self._guarded():
+            found: duckdb.DuckDBPyConnection | None = self._connection.execute(sql, parameters)
+        if found is None:
+            raise UsageError("the query is empty")
+        return found
+
+    def fetched(self, result: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query of a user, as they are computed. Raises UsageError with what DuckDB says."""
+        with self._guarded():
+            yield from iter(result.fetchone, None)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """DuckDB's errors are the user's; it has Ctrl-C for itself and tells of it as a RuntimeError."""
         try:
-            return self._connection.execute(sql, parameters)
+            yield
         except self._errors as error:
             raise UsageError(_say(error)) from error
+        except RuntimeError as error:
+            if "interrupted" not in str(error).lower():
+                raise
+            raise KeyboardInterrupt from None
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a query of our own."""
-        return self._connection.execute(sql).fetchall()
+        with self._guarded():
+            return self._connection.execute(sql).fetchall()
 
     def _once(self, what: str) -> bool:
         if what in self._done:
@@ -114,7 +134,8 @@ class Database:
         chosen = "*" if exact or len(self.logs) > 1 else "* EXCLUDE n, step AS n"
         for number, source in enumerate(self._sources(wanted)):
             how = f"INSERT INTO {table}" if number else f"CREATE TEMP TABLE {table} AS"
-            self._connection.execute(f"{how} SELECT {chosen} FROM ({source}){where}")
+            with self._guarded():
+                self._connection.execute(f"{how} SELECT {chosen} FROM ({source}){where}")
 
     def _sources(self, wanted: Sequence[str]) -> list[str]:
         """SELECTs that together give these columns of all events, each event with its log and its position in it.

@@ -6,6 +6,7 @@ import os
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -61,7 +62,7 @@ def summarise(database: Database) -> Summary:
     for file, kind, count, step, _ in counted:
         kinds[kind] += count
         sizes[file] += count
-        last[file] = max(last.get(file, 0), step)
+        last[file] = max(last.get(file, 0), step or 0)
     hazards, unjudged = _hazards(database, sizes)
     ask = database.rows
     return Summary(
@@ -70,7 +71,7 @@ def summarise(database: Database) -> Summary:
         unjudged=unjudged,
         kinds=dict(kinds.most_common()),
         steps=sum(last.values()),
-        cpus=max((cpu for *_, cpu in counted), default=-1) + 1,
+        cpus=max((cpu for *_, cpu in counted if cpu is not None), default=-1) + 1,
         locks=ask(
             f"SELECT lock, cls, mode, cpu, acquired, released, held, file FROM locks WHERE held IS NOT NULL "
             f"ORDER BY held DESC, file, acquired, lock, cpu LIMIT {_LONGEST}"
@@ -106,9 +107,9 @@ def _hazards(database: Database, sizes: Mapping[str, int]) -> tuple[dict[str, tu
     unjudged = 0
     for log in database.logs:
         size = sizes.get(str(log.path), 0)
-        told = log.trailer.get("hazards")
-        if log.state is LogState.COMPLETE and isinstance(told, list):
-            found = [(str(name), int(step)) for name, step in told]
+        told = _told(log)
+        if told is not None:
+            found = told
         elif size <= _JUDGED:
             found = [(finding.hazard, finding.step) for finding, _ in judge(log)]
         else:
@@ -120,10 +121,19 @@ def _hazards(database: Database, sizes: Mapping[str, int]) -> tuple[dict[str, tu
     return seen, unjudged
 
 
+def _told(log: SavedLog) -> list[tuple[str, int]] | None:
+    """The hazards of the trailer, where it says them."""
+    told = log.trailer.get("hazards")
+    if log.state is not LogState.COMPLETE or not isinstance(told, list):
+        return None
+    pairs = [each for each in told if isinstance(each, list) and [*map(type, each)] == [str, int]]
+    return [(name, step) for name, step in pairs] if len(pairs) == len(told) else None
+
+
 def lines(summary: Summary) -> Iterator[str]:
     """The screen."""
     many = len(summary.logs) > 1
-    base = os.path.commonpath([log.path.parent for log in summary.logs]) if many else ""
+    base = _common([log.path.parent for log in summary.logs]) if many else ""
     yield from _head(summary, base)
     yield from _verdict(summary, base)
     events = sum(summary.kinds.values())
@@ -144,6 +154,12 @@ def lines(summary: Summary) -> Iterator[str]:
     longest = max((steps for *_, steps in summary.faults if steps is not None), default=0)
     total = sum(n for _, n, _ in summary.faults)
     yield f"Faults    {total:,}" + (f" ({faults}), at most {longest:,} steps" if total else "")
+
+
+def _common(folders: Sequence[Path]) -> str:
+    """The folder that all are below; in full unless all are relative."""
+    relative = not any(folder.is_absolute() for folder in folders)
+    return os.path.commonpath([folder if relative else folder.absolute() for folder in folders]) or os.curdir
 
 
 def _head(summary: Summary, base: str) -> Iterator[str]:

@@ -19,6 +19,8 @@ Predicate = Callable[[Mapping[str, Any]], bool]
 _TOKEN = re.compile(r"""\s*(?:(?P<text>'(?:[^']|'')*'|"[^"]*")|(?P<op>!=|<>|<=|>=|==|[=<>~(),])|(?P<word>[^\s=<>!~(),'"]+))""")
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _EQUAL = ("=", "==", "!=", "<>")
+_DEEPEST = 100
+"""Brackets and ``not`` within each other."""
 _NAMED = ("and", "or", "not", "in", "like", "is", "null")
 
 
@@ -39,6 +41,7 @@ class _Parser:
         self._fields = fields
         self._end = 0
         self._start = 0
+        self._depth = 0
         self.kind = self.value = ""
         self._next()
 
@@ -84,15 +87,21 @@ class _Parser:
         return terms[0] if len(terms) == 1 else lambda line: all(term(line) for term in terms)
 
     def _single(self) -> Predicate:
-        if self._take("named", "not"):
-            inner = self._single()
-            return lambda line: not inner(line)
-        if self._take("op", "("):
-            inner = self.either()
-            if not self._take("op", ")"):
-                self.fail("expected ')'")
-            return inner
-        return self._comparison()
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            self.fail(f"more than {_DEEPEST} nested")
+        try:
+            if self._take("named", "not"):
+                inner = self._single()
+                return lambda line: not inner(line)
+            if self._take("op", "("):
+                inner = self.either()
+                if not self._take("op", ")"):
+                    self.fail("expected ')'")
+                return inner
+            return self._comparison()
+        finally:
+            self._depth -= 1
 
     def _comparison(self) -> Predicate:
         field = self._field()

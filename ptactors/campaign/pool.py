@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import signal
@@ -9,7 +10,11 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import TypeVar
+
+from ptactors.errors import WorkerLost
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -26,7 +31,7 @@ def in_order(
 ) -> Generator[tuple[K, R], None, None]:
     """``work`` done on every task by so many processes (one: this one); ``work`` must be a function of a module.
 
-    ``tasks`` gives None while its next task depends on results that it has not been given yet.
+    ``tasks`` gives None while its next task depends on results that it has not been given yet. Raises WorkerLost.
     """
     if jobs <= 1:
         for piece in tasks:
@@ -37,10 +42,12 @@ def in_order(
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker)
     try:
         yield from _collect(pool, work, tasks, jobs + window)
-    except BaseException:
+    except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
         for worker in multiprocessing.active_children():
             worker.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise WorkerLost from None
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -55,11 +62,23 @@ def _collect(
             following = next(tasks, None)
             if following is None:  # the end, or what follows depends on what is waiting
                 break
-            waiting.append((following[0], pool.submit(work, following[1])))
+            with _undisturbed():
+                waiting.append((following[0], pool.submit(work, following[1])))
         if not waiting:
             return
         key, future = waiting.popleft()
         yield key, future.result()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until the end: a worker that is started inside inherits that, and cannot be hit before it ignores it."""
+    resource_tracker.ensure_running()  # it would let the signal through again when it is started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker() -> None:

@@ -8,7 +8,6 @@ round when all of the round before is counted, and by nothing but those counts.
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ import attrs
 from ptactors.campaign.names import known_names
 from ptactors.campaign.pool import in_order
 from ptactors.campaign.shares import FIRST_ROUND, Shares, adapts
-from ptactors.campaign.single import single_error
 from ptactors.campaign.tally import Tally
 from ptactors.campaign.verdict import HELD, VIOLATED, CellResult, judge, unexpected
+from ptactors.campaign.work import Failure, attempt, checked
 from ptactors.engine.strategy.portfolio import member_of
 from ptactors.engine.strategy.table import STRATEGIES, make_strategy
-from ptactors.errors import ModelError, PtactorsError, UsageError
+from ptactors.errors import UsageError
 from ptactors.model.hazard import Severity
 from ptactors.oracle.table import HAZARDS
 from ptactors.scenario.hints import suggest
@@ -84,14 +83,6 @@ class Task:
     seeds: Sequence[int]
 
 
-@attrs.frozen
-class Failure:
-    """A chunk that raised, as text: exceptions with arguments of their own do not survive the way between processes."""
-
-    internal: bool
-    text: str
-
-
 _LOADED: dict[Plan, tuple[Scenario, tuple[Cell, ...]]] = {}
 """Scenarios of this process, so that not every chunk reads its file again."""
 
@@ -134,25 +125,21 @@ def tolerance(scenario: Scenario, cell: Cell) -> frozenset[str]:
 
 def count(task: Task) -> Tally | Failure:
     """Run one chunk. Never raises but for an interrupt."""
-    try:
-        scenario, every = _LOADED.get(task.plan) or _load(task.plan)
-        if scenario.digest != task.digest:
-            return Failure(False, f"{task.plan.path} changed while it was run")
-        cell = next(c for c in every if c.index == task.cell)
-        surprises, goals = tolerance(scenario, cell), frozenset(scenario.coverage)
-        tally = Tally()
-        seeds, adaptive = task.seeds, adapts(task.strategy) and not scenario.pin  # a pin chooses by itself
-        with single_error():
-            outcomes = play_many(scenario, cell, strategy=task.strategy, seeds=seeds, host=task.plan.host)
-            for seed, outcome in zip(seeds, outcomes, strict=True):
-                tally.add(seed, outcome, surprises, goals, member_of(seed) if adaptive else "")
-        return tally
-    except ModelError:
-        return Failure(True, f"{_where(task)}\n{traceback.format_exc()}")
-    except PtactorsError as error:
-        return Failure(False, f"{task.plan.path}, cell {task.cell}: {error}")
-    except Exception:
-        return Failure(True, f"{_where(task)}\n{traceback.format_exc()}")
+    return attempt(lambda: _count(task), f"{task.plan.path}, cell {task.cell}", lambda: _where(task))
+
+
+def _count(task: Task) -> Tally:
+    scenario, every = _LOADED.get(task.plan) or _load(task.plan)
+    if scenario.digest != task.digest:
+        raise UsageError("the file changed while it was run")
+    cell = next(c for c in every if c.index == task.cell)
+    surprises, goals = tolerance(scenario, cell), frozenset(scenario.coverage)
+    tally = Tally()
+    seeds, adaptive = task.seeds, adapts(task.strategy) and not scenario.pin  # a pin chooses by itself
+    outcomes = play_many(scenario, cell, strategy=task.strategy, seeds=seeds, host=task.plan.host)
+    for seed, outcome in zip(seeds, outcomes, strict=True):
+        tally.add(seed, outcome, surprises, goals, member_of(seed) if adaptive else "")
+    return tally
 
 
 def _where(task: Task) -> str:
@@ -253,13 +240,7 @@ class Campaign:
         chunks = sum(-(-batch.runs // CHUNK) for batch, _ in self._cells)
         with contextlib.closing(in_order(count, self._tasks(), min(self._jobs, chunks))) as pieces:
             for number, piece in pieces:
-                yield number, _checked(piece)
-
-
-def _checked(piece: Tally | Failure) -> Tally:
-    if isinstance(piece, Failure):
-        raise ModelError(piece.text) if piece.internal else UsageError(piece.text)
-    return piece
+                yield number, checked(piece)
 
 
 def _judge(batch: Batch, cell: Cell, tally: Tally) -> CellResult:

@@ -31,7 +31,7 @@ def command() -> None:
     """
 
 
-@command.command("run")
+@command.command("run", short_help="Make operations on this kernel; print what it did.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME|FILE...")
 @click.option("--runs", type=click.IntRange(1), default=20_000, show_default=True, help="Iterations of a race, at most.")
 @click.option(
@@ -70,7 +70,7 @@ def run(names: tuple[str, ...], runs: int, seconds: int, seed: int, as_json: boo
     return INCONCLUSIVE if all(shown.skipped for shown in found) else HELD
 
 
-@command.command("record")
+@command.command("record", short_help="Make sequences on this kernel; write what it did.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME|FILE...")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="FILE", help="Written anew."

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ptactors.host.fuzz import Fuzzing
 
 
-@click.command("compare")
+@click.command("compare", short_help="Hold the model against recordings, or this kernel.")
 @click.argument("names", nargs=-1, metavar="[NAME|FILE]...")
 @click.option(
     "--with",
@@ -148,7 +148,7 @@ def _fields(difference: Difference) -> dict[str, Any]:
     }
 
 
-@click.command("fuzz")
+@click.command("fuzz", short_help="Draw sequences, make each here and in the model.")
 @click.option("--time", "seconds", type=Duration(), help="Stop after so long; without --runs the only limit.")
 @click.option("--runs", type=click.IntRange(1), help="So many sequences; 1000 if neither this nor --time is given.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed draws the same sequences.")

@@ -20,7 +20,7 @@ STRATEGIES = ("run-length", "pos", "random")
 """Take turns, since each is good at other words."""
 
 
-@click.command("words")
+@click.command("words", short_help="Spell racing runs as words; compare with the model.")
 @click.option("--runs", type=click.IntRange(1), default=300, show_default=True, help="Schedules.")
 @click.option("--all", "everything", is_flag=True, help="The words of all interleavings instead: a million states, minutes.")
 @click.option("--max-states", type=click.IntRange(1), default=2_000_000, show_default=True, help="Where --all is cut off.")

@@ -5,10 +5,15 @@ from __future__ import annotations
 import enum
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+
+from ptactors.cli.rule_pages import shown, without_usage
+from ptactors.cli.rule_words import words
+from ptactors.errors import UsageError
 
 Rows = Iterable[dict[str, Any]]
 
@@ -32,7 +37,14 @@ def _operations() -> Rows:
     from ptactors.kernel.table import OPERATIONS
 
     for op in OPERATIONS.values():
-        yield {"name": op.usage(), "summary": op.summary, "mirrors": op.mirrors, "locks": list(op.locks), "source": op.source}
+        told = without_usage(op.summary)
+        yield {
+            "name": op.usage(),
+            **({"summary": told} if told else {}),
+            "mirrors": op.mirrors,
+            "locks": list(op.locks),
+            "source": op.source,
+        }
 
 
 def _hazards() -> Rows:
@@ -50,8 +62,8 @@ def _knobs() -> Rows:
         for name, field in fields.items():
             default = field.default
             values = [m.value for m in type(default)] if isinstance(default, enum.Enum) else type(default).__name__
-            shown = default.value if isinstance(default, enum.Enum) else default
-            yield {"name": name, "section": part, "default": shown, "values": values, **field.metadata}
+            plain = default.value if isinstance(default, enum.Enum) else default
+            yield {"name": name, "section": part, "default": plain, "values": values, **field.metadata}
 
 
 def _presets() -> Rows:
@@ -59,8 +71,8 @@ def _presets() -> Rows:
 
     for part, table, notes in (("kernel", PRESETS, PRESET_NOTES), ("hardware", HARDWARE_PRESETS, HARDWARE_NOTES)):
         for name, knobs in table.items():
-            shown = {k: v.value if isinstance(v, enum.Enum) else v for k, v in knobs.items()}
-            yield {"name": name, "for": part, "note": notes[name], "knobs": shown}
+            plain = {k: v.value if isinstance(v, enum.Enum) else v for k, v in knobs.items()}
+            yield {"name": name, "for": part, "note": notes[name], "knobs": plain}
 
 
 def _strategies() -> Rows:
@@ -77,6 +89,45 @@ def _events() -> Rows:
         yield {"name": name, "fields": list(fields)}
 
 
+def _conditions() -> Rows:
+    from ptactors.scenario.condition import METRICS
+
+    for name, about in CONDITIONS.items():
+        yield {"name": name, "about": about}
+    for name, arguments in METRICS.items():
+        yield {"name": f"{name}({'|'.join(arguments)})" if arguments else name, "about": METRIC_NOTES[name]}
+
+
+def _words() -> Rows:
+    for name, meaning, _ in words():
+        yield {"name": name, "meaning": meaning}
+
+
+CONDITIONS = {
+    "hazard(NAME)": "the hazard was seen in this schedule; 'ptactors list hazards'",
+    "ever(CONDITION)": "it was true after some step",
+    "final(CONDITION)": "it is true at the end, which is when a condition is asked anyhow",
+    "cpu1:REGISTER": "what an operation of that CPU last stored there with '-> REGISTER'; unset before",
+    "mem[A+0x1000]": "the content of the page that is mapped there; unset where none is",
+    "pt[A+0x1000].level": "none, table (an empty entry of a PTE page), 4k or 2m; .pfn: the frame",
+    "tlb[cpu1][A+0x1000].level": "none, 4k or 2m; .pfn: the frame",
+    "fault(cpu1:LABEL)": "page faults that the operation of that label took",
+    "count(EVENT, FIELD=VALUE ...)": "events of that kind whose fields are so; 'ptactors list events'",
+    "== != < <= > >=  and or not  /\\ \\/ ~  ( )": "compare and join; == and = are the same",
+}
+"""What a condition may say, beside the metrics."""
+METRIC_NOTES = {
+    "VmPTE": "kB of page tables at the end",
+    "VmPTE_max": "the greatest VmPTE of the run",
+    "VmPTE_start": "VmPTE before the programs begin",
+    "rss": "pages that are mapped at the end, of a kind",
+    "flushes": "TLB flushes of an address space",
+    "ipis": "interrupts that were sent",
+    "grace_periods": "of RCU, that ended",
+    "steps": "of the run",
+}
+"""What the numbers of a run are."""
+
 TABLES: dict[str, Callable[[], Rows]] = {
     "scenarios": _scenarios,
     "operations": _operations,
@@ -85,20 +136,31 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "presets": _presets,
     "strategies": _strategies,
     "events": _events,
+    "conditions": _conditions,
+    "words": _words,
 }
 
 
 @click.command("list")
-@click.argument("what", type=click.Choice(list(TABLES)))
+@click.argument("what", type=click.Choice(list(TABLES)), metavar="WHAT")
+@click.option("--short", is_flag=True, help="One line each.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list on stdout.")
-def command(what: str, as_json: bool) -> None:
-    """List WHAT there is."""
+def command(what: str, short: bool, as_json: bool) -> None:
+    """List WHAT there is: scenarios, operations, hazards, knobs, presets, strategies, events, conditions (what an expectation may
+    say) or words. 'ptactors rule NAME' tells all of one.
+    """
+    if short and as_json:
+        raise UsageError("--short is for people, --json has everything; take one of them")
     rows = list(TABLES[what]())
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
+    width = min(max(len(row["name"]) for row in rows), _COLUMN) if rows else 0
     for row in rows:
         name, *rest = row.items()
+        if short:
+            print(f"{name[1]:<{width}}  {_line(row)}")
+            continue
         print(name[1])
         for key, value in rest:
             text = _text(value)
@@ -106,11 +168,19 @@ def command(what: str, as_json: bool) -> None:
                 print(f"    {key}: {text}")
 
 
+def _line(row: dict[str, Any]) -> str:
+    """The one field that tells most, up to the end of its first sentence."""
+    text = _text(next((row[key] for key in _TELLING if row.get(key)), ""))
+    return re.split(r"(?<=[a-z)])[.] ", text, maxsplit=1)[0].rstrip(".")
+
+
+_TELLING = ("title", "meaning", "effect", "note", "about", "summary", "mirrors", "fields")
+_COLUMN = 36
+
+
 def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k}={_text(v)}" for k, v in value.items())
     if isinstance(value, list):
         return ", ".join(str(item) for item in value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+    return shown(value)

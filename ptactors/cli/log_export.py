@@ -73,6 +73,9 @@ def export(name: str, output: Path, files: tuple[Path, ...]) -> int:
     write: Callable[[Sequence[SavedLog], BinaryIO], None] = _mermaid
     if exporter.module:
         write = importlib.import_module(exporter.module).export
-    with output.open("wb") as out:
-        write(logs, out)
+    try:
+        with output.open("wb") as out:
+            write(logs, out)
+    except OSError as error:
+        raise UsageError(f"cannot write {output}: {error.strerror or error}") from None
     return code

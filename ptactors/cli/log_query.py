@@ -142,7 +142,7 @@ def sql(query: str, files: tuple[Path, ...], form: str, as_json: bool) -> int:
     with Database(logs) as database:
         result = database.query(query)
         names = [column[0] for column in result.description or ()]
-        rows = iter(result.fetchone, None)
+        rows = database.fetched(result)
         if as_json:
             print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=1, default=str, ensure_ascii=False))
         elif form == "jsonl":

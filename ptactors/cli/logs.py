@@ -40,16 +40,17 @@ def check(files: tuple[Path, ...]) -> int:
 
 
 def _check(path: Path) -> int:
+    from ptactors.analysis.judge import judge_records
     from ptactors.log.read import LogReadFault, LogState, SavedLog
     from ptactors.model.hazard import Severity
-    from ptactors.oracle.table import HAZARDS, Oracles
+    from ptactors.oracle.table import HAZARDS
 
     try:
         log = SavedLog(path)
+        findings = judge_records(log, log.records())
     except LogReadFault as fault:
         complain(str(fault))
         return USAGE
-    findings = Oracles.judge(log.records())
     head = log.header
     print(f"{path}: {head.get('scenario', '?')}  cell {head.get('cell', '?')}  seed {head.get('seed', '?')}")
     for finding in findings:

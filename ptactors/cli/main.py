@@ -7,18 +7,22 @@ trio.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import platform
 import shlex
+import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 from click.shell_completion import shell_complete
 
 from ptactors import __version__
-from ptactors.errors import IncompatibleRecording, ModelError, PtactorsError, ReplayDivergence
+from ptactors.errors import IncompatibleRecording, ModelError, PtactorsError, ReplayDivergence, WorkerLost
 
 HELD, VIOLATED, USAGE, INCONCLUSIVE, DIVERGED, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
 """Exit codes."""
@@ -36,8 +40,8 @@ COMMANDS = {
     "diff": ("ptactors.cli.diff", "Tell the first step where two runs part, and why."),
     "step": ("ptactors.cli.step", "Choose the next actor by hand, see what changes, undo."),
     "check": ("ptactors.cli.check", "Read scenario files and report every error with its position."),
-    "list": ("ptactors.cli.listing", "List scenarios, operations, hazards, knobs, presets, strategies or events."),
-    "rule": ("ptactors.cli.rule", "Explain a hazard."),
+    "list": ("ptactors.cli.listing", "List scenarios, operations, hazards, knobs, presets and more."),
+    "rule": ("ptactors.cli.rule", "Explain a hazard, a knob, a preset, an operation, a scenario or a word."),
     "log": ("ptactors.cli.logs", "Work with saved logs."),
     "report": ("ptactors.cli.report", "Make an HTML page of a run or of a campaign."),
     "host": ("ptactors.cli.host", "Hold the model against a real kernel: the same operations on both."),
@@ -97,8 +101,10 @@ def invoke(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return USAGE
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         return _say("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        return _say(interruption(stop), INTERRUPTED)
     except BrokenPipeError:
         return _reader_is_gone()
     except (ReplayDivergence, IncompatibleRecording) as error:
@@ -109,7 +115,9 @@ def invoke(arguments: Sequence[str]) -> int:
         return _say(_user_text(error), USAGE)
     except OSError as error:
         return _say(f"error: {error.filename + ': ' if error.filename else ''}{error.strerror or error}", USAGE)
-    except Exception:
+    except Exception as error:
+        if type(error).__name__ == "BrokenProcessPool":  # concurrent.futures is not loaded for the sake of this line
+            return _say(interruption(WorkerLost()), INTERRUPTED)
         return _internal(traceback.format_exc())
 
 
@@ -136,6 +144,11 @@ def _user_text(error: PtactorsError) -> str:
     return str(error) if getattr(error, "diagnostics", None) else f"error: {error}"
 
 
+def interruption(stop: KeyboardInterrupt) -> str:
+    """What is said of an interrupt: ``interrupted``, and by what if it was not a key."""
+    return f"interrupted: {stop}" if str(stop) else "interrupted"
+
+
 def _say(text: str, code: int) -> int:
     print(text, file=sys.stderr)
     return code
@@ -153,6 +166,31 @@ def _internal(trace: str) -> int:
     )
 
 
+def _terminated(number: int, _: FrameType | None) -> None:
+    """A time limit of timeout(1) or of a CI job is an interrupt too; they may send the signal twice, so once is enough.
+
+    It goes on as a Ctrl-C, since trio lets that one in only where it does no harm.
+    """
+    signal.signal(number, signal.SIG_IGN)
+    signal.raise_signal(signal.SIGINT)
+
+
+def _mend_streams() -> None:
+    """A closed stream swallows what is written to it; one that cannot spell a character spells it as an escape."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Entry point of the command ``ptactors``."""
+    _mend_streams()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)  # of actors, after an interrupt
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGTERM, _terminated)
     sys.exit(invoke(sys.argv[1:]))

@@ -15,6 +15,11 @@ from ptactors.config import KERNEL_KNOBS, MACHINE_KNOBS, PRESETS, parse_knob
 from ptactors.errors import UsageError
 from ptactors.scenario.hints import suggest
 
+SEED_LIMIT = (1 << 63) - 1
+"""The greatest seed: logs and documents hold 64 bits."""
+RUNS_LIMIT = 10**12
+"""The most schedules that can be asked for."""
+
 
 @attrs.frozen
 class Seeds:
@@ -37,11 +42,15 @@ class SeedsType(click.ParamType[Seeds]):
         match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", value)
         if match is None:
             self.fail(f"{value!r} is neither a seed nor a range A..B", param, ctx)
+        if any(len(text) > len(str(SEED_LIMIT)) or int(text) > SEED_LIMIT for text in match.groups() if text):
+            self.fail(f"a seed is a number up to {SEED_LIMIT}", param, ctx)
         first = int(match[1])
         if match[2] is None:
             return Seeds(first, None)
         if int(match[2]) < first:
             self.fail(f"the range {value} is empty", param, ctx)
+        if int(match[2]) - first >= RUNS_LIMIT:
+            self.fail(f"the range {value} has more than {RUNS_LIMIT} seeds", param, ctx)
         return Seeds(first, int(match[2]) - first + 1)
 
 
@@ -82,17 +91,34 @@ def painter(choice: str) -> Callable[[str, str], str]:
     return lambda text, colour: click.style(text, fg=colour, bold=True)
 
 
-def keeping(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of commands that write logs."""
-    for option in (
-        click.option("--host", type=click.Choice(["trio", "direct"]), default="trio", show_default=True,
+def _all(command: Callable[..., Any], options: Iterable[Callable[[Any], Any]]) -> Any:
+    for option in options:
+        command = option(command)
+    return command
+
+
+def sampling(command: Callable[..., Any]) -> Any:
+    """The options of commands that run campaigns of schedules, beside how many, from which seed and under which kernel."""
+    return _all(command, (
+        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; see 'ptactors schema'."),
+        click.option("--jobs", type=click.IntRange(1), default=None,
+                     help="Processes; default: one a CPU. Results do not depend on it."),
+        click.option("--set", "settings", multiple=True, metavar="KNOB=VALUE",
+                     help="Set a knob over preset and scenario; repeatable."),
+        click.option("--strategy", metavar="NAME", help="Who chooses the next actor; default: the scenario's."),
+    ))  # fmt: skip
+
+
+def keeping(host: str = "trio", log_dir: str = "logs") -> Callable[[Callable[..., Any]], Any]:
+    """The options of commands that write logs, with what is chosen where nothing is said."""
+    options = (
+        click.option("--host", type=click.Choice(["trio", "direct"]), default=host, show_default=True,
                      help="What runs the actors; the results are the same."),
-        click.option("--log-dir", type=click.Path(file_okay=False), default="logs", show_default=True, metavar="DIR",
+        click.option("--log-dir", type=click.Path(file_okay=False), default=log_dir, show_default=True, metavar="DIR",
                      help="Where logs and schedules go."),
         click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
                      help="Colour the verdicts; NO_COLOR and FORCE_COLOR are heeded."),
         click.option("-v", "--verbose", is_flag=True, help="Also hazards, metrics, final states and times."),
         click.option("-q", "--quiet", is_flag=True, help="Only what is not held, and the last line."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+    )  # fmt: skip
+    return lambda command: _all(command, options)

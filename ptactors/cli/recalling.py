@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptactors.errors import IncompatibleRecording, ReplayDivergence
+from ptactors.errors import IncompatibleRecording, ReplayDivergence, UsageError
 
 if TYPE_CHECKING:
     from ptactors.campaign.again import Recording
@@ -39,7 +39,7 @@ def make_again(text: str, scenario: str | None, lenient: bool, *, record: bool =
     """The run that a token or a schedule file means; what a lenient replay lets pass is told on stderr."""
     from ptactors.shrink.recall import recall
 
-    run = recall(text, locator(scenario), lenient=lenient, record=record)
+    run = recall(_schedule_of(text), locator(scenario), lenient=lenient, record=record)
     for note in run.notes:
         print(f"note: {note}", file=sys.stderr)
     return run
@@ -52,7 +52,18 @@ def recording_of(text: str, scenario: str | None, lenient: bool) -> Recording:
 
     if lenient or means_token(text):
         return make_again(text, scenario, lenient, record=lenient).recording
-    return recorded(Path(text), locator(scenario))
+    return recorded(Path(_schedule_of(text)), locator(scenario))
+
+
+def _schedule_of(text: str) -> str:
+    """A log stands for the schedule that was written beside it. Raises UsageError where there is none."""
+    log = Path(text)
+    if log.suffix != ".jsonl" or not log.is_file():
+        return text
+    schedule = log.with_suffix(".schedule.json")
+    if not schedule.is_file():
+        raise UsageError(f"{text} is a log; a run is made again from its schedule, and {schedule.name} is not beside it")
+    return str(schedule)
 
 
 def locator(scenario: str | None) -> Callable[[Schedule], Path]:

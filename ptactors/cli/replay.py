@@ -17,7 +17,7 @@ from ptactors.cli.recalling import recording_of, recording_options, replay_line
 @click.argument("recorded", metavar="TOKEN|FILE")
 @recording_options
 @click.option("--log", type=click.Choice(["none", "all"]), default="all", show_default=True, help="Whether the log is written.")
-@keeping
+@keeping()
 def command(
     recorded: str, scenario: str | None, lenient: bool, log: str, host: str, log_dir: str, color: str, verbose: bool, quiet: bool
 ) -> int:
@@ -57,7 +57,8 @@ def command(
     if kept.log is not None and not quiet:
         print(f"log: {kept.log}")
     verdict = paint("violated", "red") if violated else paint("held", "green")
-    print(f"Verdict: {verdict} in this schedule; digest {kept.outcome.digest}")
+    tolerated = "" if violated or not kept.outcome.findings else ", as its expectations let what was found pass"
+    print(f"Verdict: {verdict} in this schedule{tolerated}; digest {kept.outcome.digest}")
     return VIOLATED if violated else HELD
 
 

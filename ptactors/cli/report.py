@@ -20,11 +20,13 @@ from ptactors.errors import UsageError
 def command(file: Path, output: Path | None, form: str | None, with_runs: bool) -> int:
     """Make one self-contained HTML page of FILE.
 
-    FILE is the log of a run (*.jsonl), the document that 'ptactors run --json' or 'ptactors stress --json' printed, the folder of
-    a stress campaign, or a folder of logs. A log that is cut off or damaged is shown as far as it can be read.
+    FILE is the log of a run (*.jsonl) or the schedule beside it, the document that 'ptactors run --json' or 'ptactors stress
+    --json' printed, the folder of a stress campaign, or a folder of logs. A log that is cut off or damaged is shown as far as it
+    can be read.
     """
     from ptactors.log.read import LogReadFault
 
+    file = _log_of(file)
     try:
         if file.is_dir() or not _is_log(file):
             return _campaign(file, output, form, with_runs)
@@ -32,6 +34,12 @@ def command(file: Path, output: Path | None, form: str | None, with_runs: bool) 
     except LogReadFault as fault:
         print(f"error: {fault}", file=sys.stderr)
         return USAGE
+
+
+def _log_of(file: Path) -> Path:
+    """A schedule stands for the log that was written beside it."""
+    log = file.with_name(file.name.removesuffix(".schedule.json") + ".jsonl")
+    return log if file.name.endswith(".schedule.json") and log.is_file() else file
 
 
 def _is_log(file: Path) -> bool:
@@ -83,5 +91,8 @@ def _needed(output: Path | None) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode("utf-8", "replace"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode("utf-8", "replace"))
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None

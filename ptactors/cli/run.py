@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ptactors.cli.options import Seeds, SeedsType, check_preset, keeping, parse_settings
+from ptactors.cli.options import RUNS_LIMIT, Seeds, SeedsType, check_preset, keeping, parse_settings, sampling
 from ptactors.cli.shrink import Duration
 from ptactors.errors import UsageError
 
@@ -16,7 +16,7 @@ from ptactors.errors import UsageError
 @click.command("run")
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
 @click.option("--seed", type=SeedsType(), help="First seed, or all of a range; default: the scenario's.")
-@click.option("--runs", type=click.IntRange(1), help="Schedules a cell; default: the scenario's.")
+@click.option("--runs", type=click.IntRange(1, RUNS_LIMIT), metavar="N", help="Schedules a cell; default: the scenario's.")
 @click.option(
     "--budget",
     type=click.Choice(["normal", "full"]),
@@ -24,12 +24,14 @@ from ptactors.errors import UsageError
     show_default=True,
     help="Which of the scenario's budgets counts.",
 )
-@click.option("--strategy", metavar="NAME", help="Who chooses the next actor; default: the scenario's.")
-@click.option("--set", "settings", multiple=True, metavar="KNOB=VALUE", help="Set a knob over the scenario; repeatable.")
 @click.option("--preset", metavar="NAME", help="Use this kernel instead of the scenario's.")
 @click.option("--cell", "only", multiple=True, metavar="NAME", help="Only this cell, by name or number; repeatable.")
-@click.option("--jobs", type=click.IntRange(1), default=None, help="Processes; default: one a CPU. Results do not depend on it.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; see 'ptactors schema document'.")
+@click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write JUnit XML: a case for each expectation of each cell.",
+)
 @click.option(
     "--log",
     type=click.Choice(["none", "failing", "all"]),
@@ -37,7 +39,6 @@ from ptactors.errors import UsageError
     show_default=True,
     help="Which runs are kept: none; each cell's witness; every one.",
 )
-@click.option("-x", "--first", is_flag=True, help="Stop at the first violation; a cell also once every exists is seen.")
 @click.option("--shrink/--no-shrink", default=True, show_default=True, help="Make the first failures small: see --shrink-time.")
 @click.option(
     "--shrink-time",
@@ -46,7 +47,9 @@ from ptactors.errors import UsageError
     show_default=True,
     help="Each ends after 5000 steps of trials for a second of this, the same everywhere; at the latest when it is over.",
 )
-@keeping
+@click.option("-x", "--first", is_flag=True, help="Stop at the first violation; a cell also once every exists is seen.")
+@sampling
+@keeping()
 def command(scenarios: tuple[str, ...], seed: Seeds | None, **options: Any) -> int:
     """Run scenarios (files, folders or names) and judge their expectations in every cell."""
     from ptactors.cli.session import Request, Session

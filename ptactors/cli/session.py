@@ -22,6 +22,7 @@ from ptactors.cli.main import INCONCLUSIVE as EXIT_INCONCLUSIVE
 from ptactors.cli.main import INTERRUPTED as EXIT_INTERRUPTED
 from ptactors.cli.main import USAGE as EXIT_USAGE
 from ptactors.cli.main import VIOLATED as EXIT_VIOLATED
+from ptactors.cli.main import interruption
 from ptactors.cli.options import Seeds, painter
 from ptactors.cli.progress import Progress
 from ptactors.cli.recalling import replay_line
@@ -31,7 +32,8 @@ from ptactors.errors import Diagnostic, ScenarioError, UsageError
 from ptactors.log.write import LogWriteFault
 from ptactors.report.document import Witness, document
 from ptactors.report.failure import story_of, tell
-from ptactors.report.summary import cell_lines, last_line, scenario_lines
+from ptactors.report.junit import junit
+from ptactors.report.summary import cell_lines, hazard_lines, last_line, scenario_lines
 from ptactors.scenario.load import find
 
 EXITS = {HELD: EXIT_HELD, VIOLATED: EXIT_VIOLATED, INCONCLUSIVE: EXIT_INCONCLUSIVE}
@@ -51,6 +53,8 @@ class Request:
     only: tuple[str, ...]
     jobs: int
     as_json: bool
+    junit: Path | None
+    """Where JUnit XML goes; None: nowhere."""
     log: str
     log_dir: Path
     first: bool
@@ -102,13 +106,15 @@ class Session:
                 for batch, result in self._results(batches, campaign):
                     with progress.paused():
                         self._finish(batch, result)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as stop:
                 interrupted = True
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was done is printed, however often the key is hit
+                if str(stop):
+                    print(interruption(stop), file=sys.stderr)
                 rest = campaign.interrupted()
                 if rest is not None:
                     self._done.setdefault(rest.scenario, []).append(rest)
-                    self._print(cell_lines(rest, verbose=request.verbose, paint=self._paint))
+                    self._print(cell_lines(rest, verbose=request.verbose, quiet=request.quiet, paint=self._paint))
         try:
             return self._conclude(batches, interrupted)
         finally:
@@ -143,7 +149,7 @@ class Session:
         """Print one cell, and keep what shows what was found."""
         request = self._request
         if not request.quiet or result.verdict != HELD:
-            self._print(cell_lines(result, verbose=request.verbose, paint=self._paint))
+            self._print(cell_lines(result, verbose=request.verbose, quiet=request.quiet, paint=self._paint))
         witness = result.witness()
         if request.log == "all":
             for seed in range(result.seed, result.seed + result.tally.runs):
@@ -221,9 +227,12 @@ class Session:
                 goals = batch.scenario.coverage if whole else ()
                 scenarios.append(conclude(batch.scenario.name, batch.scenario.digest, cells, goals))
                 self._print(scenario_lines(scenarios[-1], paint=self._paint))
+        unwritten = not self._write_junit(scenarios, interrupted)
         if self._request.as_json:
             print(json.dumps(document(scenarios, self._witnesses, interrupted), indent=2, ensure_ascii=False))
         else:
+            if not self._request.quiet:
+                self._print(hazard_lines(scenarios))
             print(last_line(scenarios, interrupted=interrupted, paint=self._paint))
             if self._request.verbose:
                 steps = sum(cell.tally.steps for s in scenarios for cell in s.cells)
@@ -233,7 +242,19 @@ class Session:
         if interrupted:
             return EXIT_INTERRUPTED
         code = EXITS[worst([s.verdict for s in scenarios])]
-        return EXIT_USAGE if self._write_fault and code == EXIT_HELD else code
+        return EXIT_USAGE if (self._write_fault or unwritten) and code == EXIT_HELD else code
+
+    def _write_junit(self, scenarios: list[ScenarioResult], interrupted: bool) -> bool:
+        """Whether the file that was asked for is there; the verdicts are printed all the same."""
+        path = self._request.junit
+        try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(junit(scenarios, self._witnesses, interrupted), encoding="utf-8")
+        except OSError as error:
+            print(f"error: --junit: {path}: {error.strerror or error}", file=sys.stderr)
+            return False
+        return True
 
     def _print(self, lines: Iterator[str] | list[str]) -> None:
         if not self._request.as_json:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ptactors.cli.main import HELD
-from ptactors.cli.options import check_preset, parse_settings
+from ptactors.cli.options import SEED_LIMIT, check_preset, parse_settings
 from ptactors.errors import UsageError
 
 
@@ -17,7 +17,12 @@ from ptactors.errors import UsageError
 @click.option("--cell", default="0", show_default=True, metavar="NAME", help="The cell, by name or number.")
 @click.option("--set", "settings", multiple=True, metavar="KNOB=VALUE", help="Set a knob over the scenario; repeatable.")
 @click.option("--preset", metavar="NAME", help="Use this kernel instead of the scenario's.")
-@click.option("--seed", type=click.IntRange(0), help="Draws the programs of a [stress] scenario; default: the scenario's.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, SEED_LIMIT),
+    metavar="N",
+    help="Draws the programs of a [stress] scenario; default: the scenario's.",
+)
 def command(scenario: str, cell: str, settings: tuple[str, ...], preset: str | None, seed: int | None) -> int:
     """Run SCENARIO and choose the next actor by hand wherever several can move; each step shows what it did.
 

@@ -47,6 +47,10 @@ _WATCHED = 500
 _UNCONDITIONAL = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "RETURN_VALUE", "RAISE_VARARGS", "RERAISE")
 
 
+_PLAIN = frozenset({int, str, float, bytes, range, type(None)})
+"""Classes whose objects stand for themselves."""
+
+
 class MergeError(ModelError):
     """Two histories that were taken for equal are not: the key of a frame misses something."""
 
@@ -98,7 +102,9 @@ def _before(instruction: dis.Instruction, after: frozenset[str]) -> frozenset[st
 
 def freeze(value: Any) -> Hashable:
     """The content of a private value, as something that can be compared."""
-    if value is None or isinstance(value, int | str | float | bytes | range | enum.Enum | Step | type | CodeType):
+    if value.__class__ in _PLAIN:
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, int | str | float | bytes | range | enum.Enum | Step | type | CodeType):
         return (type(value).__name__, value) if isinstance(value, bool) else value
     if isinstance(value, tuple):
         return (type(value), tuple(map(freeze, value)))

@@ -12,7 +12,8 @@ SUM      CRC-32 of everything before it, the dot included: a change of one chara
 
 A number is a row of base-16 digits, the lowest first, one character each; characters of the upper half of the alphabet say that
 another one follows. There is one spelling for each token: what does not come out of writing again what was read is refused, so
-there are no aliases. The alphabet is that of RFC 4648's base 32 in lower case, without 0, 1, 8 and 9.
+there are no aliases but for what a mail program does: spaces, line ends and ``>`` are passed over. The alphabet is that of
+RFC 4648's base 32 in lower case, without 0, 1, 8 and 9.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Token:
 
 def is_token(text: str) -> bool:
     """Whether the text means to be a token."""
-    return text.startswith(PREFIX + ".")
+    return text.lstrip("> \t\r\n").startswith(PREFIX + ".")
 
 
 def fingerprint(text: str, length: int) -> str:
@@ -102,9 +103,10 @@ def trimmed(choices: Iterable[int]) -> tuple[int, ...]:
 
 
 def read(text: str) -> Token:
-    """The token that the text spells. Raises Damaged with the reason."""
+    """The token that the text spells, be it wrapped and quoted by a mail program. Raises Damaged with the reason."""
     if len(text) > _LONGEST:
         raise Damaged("this is no replay token: it is too long")
+    text = "".join(text.replace(">", " ").split())
     parts = text.split(".")
     if parts[0] != PREFIX or len(parts) != 6:
         raise Damaged(f"this is no replay token: one has six parts between dots, the first of them {PREFIX!r}")

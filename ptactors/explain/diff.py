@@ -137,7 +137,12 @@ def _heads(a: Run, b: Run) -> Iterator[str]:
     mine, theirs = (run.recording.cell.config.as_dict() for run in (a, b))
     for knob, value in mine.items():
         if value != theirs[knob]:
-            yield f"Knob {knob}: A {value}, B {theirs[knob]}"
+            yield f"Knob {knob}: A {_word(value)}, B {_word(theirs[knob])}"
+
+
+def _word(value: object) -> str:
+    """A knob's value as scenarios and --set spell it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def step_line(run: Run, step: int) -> str:

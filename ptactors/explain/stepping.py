@@ -107,7 +107,7 @@ class Stepper:
         self._offer(step, options)
         while True:
             line = self._ask(f"step {step}> ")
-            if line is None or line.strip() == "q":
+            if line is None or line.strip() in ("q", "quit", "exit"):
                 raise _Quit
             choice = self._command(line.strip(), options)
             if choice is not None:
@@ -123,7 +123,7 @@ class Stepper:
     def _command(self, text: str, options: Sequence[Option]) -> int | None:
         """The choice that the line means, or None if another line is wanted. Raises _Again after an undo."""
         word, _, rest = text.partition(" ")
-        if word == "?":
+        if word in ("?", "h", "help"):
             self._show(HELP)
         elif word == "u":
             if self._undo():

@@ -36,16 +36,20 @@ def _name(value: Any) -> None:
 
 
 def _protection(value: Any) -> None:
-    if value not in PROTECTION:
+    if not isinstance(value, str) or value not in PROTECTION:
         raise UsageError(f"{value!r} is no protection; known: {', '.join(PROTECTION)}")
 
 
 def _advice(value: Any) -> None:
+    if not isinstance(value, str):
+        raise UsageError(f"{value!r} is no advice")
     if value not in ADVICE:
         raise CannotRun(f"the advice {value} is not given to a live kernel")
 
 
 def _kind(value: Any) -> None:
+    if not isinstance(value, str):
+        raise UsageError(f"{value!r} is no kind of a mapping")
     if value not in KINDS:
         raise CannotRun(f"a mapping of kind {value!r} is not made on a live kernel")
 
@@ -73,24 +77,33 @@ REPEATED = ("w", "adv", "padv", "unmap", "prot", "lock", "unlock", "map")
 
 
 def check(steps: Sequence[Step]) -> None:
-    """Raises CannotRun for an operation that is not made live, UsageError for a malformed one."""
+    """Raises UsageError for a malformed operation, and if there is none CannotRun for one that is not made live."""
     files: set[str] = set()
+    refused: CannotRun | None = None
     for step in steps:
         try:
             _check(step, files, nested=False)
+        except CannotRun as error:
+            refused = refused or error
         except UsageError as error:
             raise UsageError(f"step {list(step)}: {error}") from None
+    if refused is not None:
+        raise refused
 
 
 def _check(step: Step, files: set[str], nested: bool) -> None:
     if not step or (step[0] in ("t2", "fork") and len(step) < 2):
         raise UsageError("an operation is missing")
     name, *arguments = step
+    if not isinstance(name, str):
+        raise UsageError(f"{name!r} is no name of an operation")
     if name == "t2" and not nested:
         _check(tuple(arguments), files, nested=True)
     elif name == "repeat":
         _check_repeat(arguments, files)
     elif name == "fork" and not nested:
+        if not isinstance(arguments[0], tuple | list) or not all(isinstance(each, tuple | list) for each in arguments[0]):
+            raise UsageError("a fork needs the list of what the child does")
         for each in arguments[0]:
             _check(each, files, nested=True)
     elif name not in FORMS and (name != "reap" or nested):
@@ -101,16 +114,16 @@ def _check(step: Step, files: set[str], nested: bool) -> None:
 
 
 def _check_repeat(arguments: list[Any], files: set[str]) -> None:
-    count, stride, steps = arguments[0], arguments[1], arguments[2:]
+    if len(arguments) < 3 or not arguments[0]:
+        raise UsageError("a repeat needs a count, a stride and at least one operation")
+    count, stride, *steps = arguments
     _number(count)
     _stride(stride)
-    if not count or not steps:
-        raise UsageError("a repeat needs a count and at least one operation")
     for step in steps:
-        if not step or step[0] not in REPEATED:
+        if not isinstance(step, tuple | list) or not step or step[0] not in REPEATED:
             raise UsageError(f"only {', '.join(REPEATED)} are repeated")
-        for turn in (0, count - 1):
-            _check((step[0], step[1] + turn * stride, *step[2:]), files, nested=True)
+        _check(tuple(step), files, nested=True)
+        _check((step[0], step[1] + (count - 1) * stride, *step[2:]), files, nested=True)
 
 
 def _check_arguments(name: str, arguments: list[Any], files: set[str]) -> None:

@@ -18,8 +18,11 @@ from typing import Any
 
 import orjson
 
+from ptactors.config import Thp
 from ptactors.errors import UsageError
+from ptactors.host.form import CannotRun, check
 from ptactors.host.sequence import Observation, Recording, Step, VmaSeen
+from ptactors.scenario.hints import suggest
 
 DATA = pathlib.Path(__file__).with_name("data")
 """Where the recordings that come with the package are."""
@@ -89,6 +92,15 @@ def _recording(table: dict[str, Any]) -> Recording:
     name = _get(table, "name", str, "the recording")
     where = f"recording {name!r}"
     steps = tuple(_step(step, where) for step in _get(table, "steps", list, where))
+    try:
+        check(steps)
+    except CannotRun:
+        pass  # a recorder of another machine could; the model says for itself what it lacks
+    except UsageError as error:
+        raise _Damage(f"{where}, {error}") from None
+    thp = _get(table, "thp", str, where)
+    if thp and thp not in [each.value for each in Thp]:
+        raise _Damage(f"{where}: 'thp' is {thp!r}; {suggest(thp, [each.value for each in Thp])}")
     seen = _get(table, "observed", list, where)
     if len(seen) != len(steps):
         raise _Damage(f"{where} has {len(steps)} steps and {len(seen)} observations")
@@ -99,7 +111,7 @@ def _recording(table: dict[str, Any]) -> Recording:
             _observation(step, each, f"{where}, step {n}") for n, (step, each) in enumerate(zip(steps, seen, strict=True))
         ),
         kernel=_get(table, "kernel", str, where),
-        thp=_get(table, "thp", str, where),
+        thp=thp,
         provenance=_get(table, "provenance", str, where),
     )
 
@@ -107,7 +119,9 @@ def _recording(table: dict[str, Any]) -> Recording:
 def _step(given: object, where: str) -> Step:
     if not isinstance(given, list) or not given or not isinstance(given[0], str):
         raise _Damage(f"{where}: a step is the name of an operation and its arguments, not {given!r}")
-    return tuple(tuple(_step(each, where) for each in item) if isinstance(item, list) else item for item in given)
+    if given[0] == "fork" and len(given) > 1 and isinstance(given[1], list):
+        return ("fork", tuple(_step(each, where) for each in given[1]), *given[2:])
+    return tuple(_step(item, where) if isinstance(item, list) else item for item in given)
 
 
 def _observation(step: Step, table: object, where: str) -> Observation:

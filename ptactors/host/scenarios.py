@@ -123,6 +123,7 @@ def _check(scenario: Scenario, programs: list[Cpu]) -> None:
         (fault.page_batch_alloc != Allocation() or fault.table_batch_alloc != Allocation(), "it makes allocations fail"),
         (bool(fault.need_resched) or fault.need_resched_maybe, "it says where a reschedule is due"),
         (fault.rcu_callbacks != "any", "it says when RCU callbacks run"),
+        (bool(fault.late_ipis), "it says when interrupts arrive"),
         (any(cpu.state != "user" for cpu in programs), "it says that a CPU with a program is lazy or idle at the start"),
     ):
         if wrong:

@@ -6,6 +6,8 @@ JSON readers keep. Everything else is the value itself. ``sym`` stands behind a 
 
 from __future__ import annotations
 
+import itertools
+import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -46,8 +48,8 @@ class _Layout:
     """Name, encoder, decoder; without ``what`` of an EntryWrite and without ``cpu``, which stands in front."""
     symbol: str
     """The field that ``sym`` explains, or ''."""
-    order: tuple[str, ...]
-    """All fields of the event, in its own order."""
+    types: frozenset[tuple[type, ...]]
+    """What the values of all fields may be, in the event's own order."""
 
 
 def _from_hex(text: object) -> int:
@@ -67,10 +69,24 @@ def _layout(kind: type) -> _Layout:
         if name in hexes:
             fields.append((name, hex, _from_hex))
         elif typing.get_origin(hints[name]) is tuple:
-            fields.append((name, list, tuple))
+            fields.append((name, list, _numbers))
         else:
             fields.append((name, None, None))
-    return _Layout(kind, tuple(fields), next((n for n in order if n in ADDRESSES), ""), order)
+    allowed = frozenset(itertools.product(*(_types(hints[name]) for name in order)))
+    return _Layout(kind, tuple(fields), next((n for n in order if n in ADDRESSES), ""), allowed)
+
+
+def _types(hint: Any) -> tuple[type, ...]:
+    """The types that a field's annotation allows."""
+    if isinstance(hint, types.UnionType):
+        return typing.get_args(hint)
+    return (typing.get_origin(hint) or hint,)
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list) or any(type(each) is not int for each in value):
+        raise FieldFault(f"expected a list of numbers, not {value!r}")
+    return tuple(value)
 
 
 _BY_KIND = {kind: _layout(kind) for kind in EVENTS}
@@ -111,4 +127,14 @@ def decode(line: Mapping[str, Any]) -> Any:
     surplus = [key for key in line if key not in OWN and key not in values]
     if surplus:
         raise FieldFault(f"event {name} has no field {surplus[0]!r}")
-    return layout.kind(**values)
+    event = layout.kind(**values)
+    if tuple(map(type, event)) not in layout.types:
+        raise FieldFault(f"event {name}: {_strange(layout.kind, event)}")
+    return event
+
+
+def _strange(kind: type, event: tuple[Any, ...]) -> str:
+    """The first field that is of another type than the event says."""
+    hints = typing.get_type_hints(kind)
+    name, value = next((n, v) for n, v in zip(hints, event, strict=True) if type(v) not in _types(hints[n]))
+    return f"{name!r} is {value!r}, expected {' or '.join(each.__name__ for each in _types(hints[name]))}"

@@ -83,7 +83,9 @@ class SavedLog:
         ids = {name: i for i, name in enumerate(self.actors)} | {NOBODY: -1}
 
         def make(fields: dict[str, Any]) -> tuple[Record, dict[str, Any]]:
-            return (int(fields["step"]), ids[fields["actor"]], decode(fields)), fields
+            if not _is_event(fields):
+                raise FieldFault("its event name, step, CPU or actor is missing or of another type")
+            return (fields["step"], ids[fields["actor"]], decode(fields)), fields
 
         with self.path.open("rb") as file:
             yield from self._read(file, make)
@@ -96,19 +98,21 @@ class SavedLog:
         return self._trusted() if self.state is LogState.COMPLETE else self._checked()
 
     def _trusted(self) -> Iterator[dict[str, Any]]:
-        """The lines of a file whose digest was found to be right."""
+        """The lines of a file whose digest was found to be right. Raises LogReadFault where they are no events all the same."""
         with self.path.open("rb") as file:
             file.readline()
-            for line in file:
-                fields: dict[str, Any] = orjson.loads(line)
-                if fields["ev"] == "trailer":
-                    return
+            for number, line in enumerate(file, 2):
+                fields = _fields(line)
+                if fields is None or not _is_event(fields):
+                    if fields is not None and fields.get("ev") == "trailer":
+                        return
+                    raise LogReadFault(f"{self.path}: corrupt: line {number} is no event, whatever its trailer says")
                 yield fields
 
     def _checked(self) -> Iterator[dict[str, Any]]:
         def make(fields: dict[str, Any]) -> dict[str, Any]:
-            if [type(fields[key]) for key in ("ev", "step", "cpu", "actor")] != [str, int, int, str]:
-                raise FieldFault("its event name, step, CPU or actor is of another type")
+            if not _is_event(fields):
+                raise FieldFault("its event name, step, CPU or actor is missing or of another type")
             return fields
 
         future = self.fault if self.state is LogState.FUTURE else ""
@@ -176,12 +180,24 @@ def _fields(line: bytes) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
+def _is_event(fields: dict[str, Any]) -> bool:
+    """Whether what every line has is there and of its type."""
+    get = fields.get
+    return type(get("step")) is int and type(get("cpu")) is int and type(get("ev")) is str and type(get("actor")) is str
+
+
 def _header(path: Path, line: bytes) -> dict[str, Any]:
     if not line:
         raise LogReadFault(f"{path}: empty: not even the header of a log was written")
     fields = _fields(line)
     if fields is None or fields.get("ev") != "header" or fields.get("tool") != "ptactors":
         raise LogReadFault(f"{path}: not a log of ptactors: its first line is no header")
-    if type(fields.get("schema")) is not int or not isinstance(fields.get("actors", []), list):
+    actors, knobs = fields.get("actors", []), fields.get("knobs", {})
+    if type(fields.get("schema")) is not int:
         raise LogReadFault(f"{path}: corrupt: its header has no format version")
+    if not isinstance(actors, list) or not all(isinstance(name, str) for name in actors) or not isinstance(knobs, dict):
+        raise LogReadFault(f"{path}: corrupt: the actors or the knobs in its header are not what they should be")
+    for key in ("version", "scenario", "cell", "strategy"):
+        if not isinstance(fields.get(key, ""), str):
+            raise LogReadFault(f"{path}: corrupt: {key!r} in its header is no text")
     return fields

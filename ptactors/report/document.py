@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from ptactors import __version__
-from ptactors.campaign.verdict import CellResult, ScenarioResult, worst
+from ptactors.campaign.verdict import CellResult, ScenarioResult
+from ptactors.report.schema import COUNT, TEXT, VERDICT, a_document, a_list, a_table, an_object, head
 
 STATES_SHOWN = 100
 """Final states of a cell that the document lists, the commonest first."""
@@ -33,12 +33,8 @@ def document(
     scenarios: Sequence[ScenarioResult], witnesses: Mapping[tuple[str, int], Witness], interrupted: bool = False
 ) -> dict[str, Any]:
     """The whole document; ``witnesses`` by the scenario's name and the cell's number."""
-    verdict = worst([s.verdict for s in scenarios] + ["inconclusive"] * interrupted)
     return {
-        "tool": "ptactors",
-        "version": __version__,
-        "verdict": verdict,
-        "interrupted": interrupted,
+        **head([s.verdict for s in scenarios], interrupted, interrupted),
         "scenarios": [
             {
                 "name": s.name,
@@ -93,95 +89,70 @@ def _cell(result: CellResult, witness: Witness | None) -> dict[str, Any]:
     return document
 
 
-_TEXT: dict[str, Any] = {"type": "string"}
-_COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
-_VERDICT: dict[str, Any] = {"enum": ["held", "violated", "inconclusive"]}
-
-
-def _object(properties: dict[str, Any], optional: Sequence[str] = ()) -> dict[str, Any]:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-
-
-def _list(items: dict[str, Any], description: str = "") -> dict[str, Any]:
-    return {"type": "array", "items": items, **({"description": description} if description else {})}
-
-
-def _table(values: dict[str, Any], description: str) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": values, "description": description}
-
-
-_WITNESS = _object(
+_WITNESS = an_object(
     {
         "seed": {"type": "integer"},
-        "why": {**_TEXT, "description": "the expectation or hazard that it shows"},
-        "replay": {**_TEXT, "description": "the command line that shows it again"},
+        "why": {**TEXT, "description": "the expectation or hazard that it shows"},
+        "replay": {**TEXT, "description": "the command line that shows it again"},
         "schedule": {"type": ["string", "null"], "description": "file; null with --log none"},
         "log": {"type": ["string", "null"], "description": "file; null with --log none"},
     }
 )
-_EXPECTATION = _object(
+_EXPECTATION = an_object(
     {
         "kind": {"enum": ["exists", "forbidden", "always"]},
-        "condition": {**_TEXT, "description": "'any other violation' is the one that every cell has without saying so"},
-        "verdict": _VERDICT,
+        "condition": {**TEXT, "description": "'any other violation' is the one that every cell has without saying so"},
+        "verdict": VERDICT,
         "method": {"enum": ["exhaustive", "sampled"]},
-        "hits": {**_COUNT, "description": "schedules in which the condition was true"},
-        "schedules": {**_COUNT, "description": "schedules in which it was decided"},
+        "hits": {**COUNT, "description": "schedules in which the condition was true"},
+        "schedules": {**COUNT, "description": "schedules in which it was decided"},
     }
 )
-_CELL = _object(
+_CELL = an_object(
     {
         "index": {"type": "integer"},
-        "name": _TEXT,
-        "preset": _TEXT,
-        "hardware": _TEXT,
-        "verdict": _VERDICT,
-        "reasons": _list(_TEXT, "why the cell is inconclusive, beside its expectations"),
-        "knobs": _table({"type": ["string", "integer", "boolean"]}, "every knob of the cell"),
-        "strategy": _TEXT,
+        "name": TEXT,
+        "preset": TEXT,
+        "hardware": TEXT,
+        "verdict": VERDICT,
+        "reasons": a_list(TEXT, "why the cell is inconclusive, beside its expectations"),
+        "knobs": a_table({"type": ["string", "integer", "boolean"]}, "every knob of the cell"),
+        "strategy": TEXT,
         "seed": {"type": "integer", "description": "the first one; schedule i has seed + i, unless a portfolio chose its seeds"},
-        "schedules": {**_COUNT, "description": "how many were run"},
-        "hazards": _table(_COUNT, "hazard -> schedules in which it was seen"),
-        "expectations": _list(_EXPECTATION),
-        "final_states": _list(
-            _object({"count": _COUNT, "state": _table({"type": ["string", "integer"]}, "register or memory -> value")}),
+        "schedules": {**COUNT, "description": "how many were run"},
+        "hazards": a_table(COUNT, "hazard -> schedules in which it was seen"),
+        "expectations": a_list(_EXPECTATION),
+        "final_states": a_list(
+            an_object({"count": COUNT, "state": a_table({"type": ["string", "integer"]}, "register or memory -> value")}),
             f"commonest first, at most {STATES_SHOWN}",
         ),
-        "final_states_not_listed": {**_COUNT, "description": "schedules that ended in a state not listed"},
-        "metrics": _table(
+        "final_states_not_listed": {**COUNT, "description": "schedules that ended in a state not listed"},
+        "metrics": a_table(
             {"type": "integer"},
             "*_max: the greatest of all schedules; others: the commonest value, of equally common ones the first seen",
         ),
-        "members": _table(
-            _object({"schedules": _COUNT, "new": _COUNT, "hazards": _table(_COUNT, "hazard -> its schedules with it")}),
+        "members": a_table(
+            an_object({"schedules": COUNT, "new": COUNT, "hazards": a_table(COUNT, "hazard -> its schedules with it")}),
             "of a portfolio: member -> its schedules and the behaviours that it was the first to show",
         ),
         "witness": _WITNESS,
     },
     optional=("members", "witness"),
 )
-SCHEMA: dict[str, Any] = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "title": "ptactors run --json",
-    **_object(
-        {
-            "tool": {"const": "ptactors"},
-            "version": _TEXT,
-            "verdict": _VERDICT,
-            "interrupted": {"type": "boolean"},
-            "scenarios": _list(
-                _object(
-                    {
-                        "name": _TEXT,
-                        "digest": _TEXT,
-                        "verdict": _VERDICT,
-                        "missed": _list(_TEXT, "coverage goals that no schedule reached"),
-                        "cells": _list(_CELL),
-                    }
-                )
-            ),
-        }
-    ),
-}
+SCHEMA = a_document(
+    "ptactors run --json",
+    {
+        "scenarios": a_list(
+            an_object(
+                {
+                    "name": TEXT,
+                    "digest": TEXT,
+                    "verdict": VERDICT,
+                    "missed": a_list(TEXT, "coverage goals that no schedule reached"),
+                    "cells": a_list(_CELL),
+                }
+            )
+        ),
+    },
+)
 """JSON Schema of the document."""

@@ -9,12 +9,13 @@ from typing import Any
 
 import attrs
 
+from ptactors.analysis.judge import judge_records
 from ptactors.log.read import SavedLog
 from ptactors.log.symbol import Symbols
 from ptactors.model import event as ev
 from ptactors.model.hazard import Finding
 from ptactors.model.state import Record
-from ptactors.oracle.table import HAZARDS, Oracles
+from ptactors.oracle.table import HAZARDS
 from ptactors.report.failure import Story, broken_expectation, failure
 from ptactors.report.page import clip, render
 from ptactors.report.page_cone import Cone, cone_of, eventful
@@ -83,7 +84,7 @@ def read_run(path: Path) -> Run:
             functions[record[0]] = line["fn"]
     return Run(
         header=log.header, trailer=log.trailer, actors=tuple(clip(name) for name in log.actors), records=records, causes=causes,
-        functions=functions, findings=_lead_first(Oracles.judge(records), str(log.header.get("scenario"))),
+        functions=functions, findings=_lead_first(judge_records(log, records), str(log.header.get("scenario"))),
         fault=log.fault.replace(f"{path}: ", "", 1),
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ptactors.campaign.verdict import HELD, INCONCLUSIVE, SURPRISE, VIOLATED, CellResult, ScenarioResult, worst
+from ptactors.oracle.table import HAZARDS
 
 Paint = Callable[[str, str], str]
 """(text, colour) -> text; colour is a name that click knows."""
@@ -19,8 +20,8 @@ def plain(text: str, _: str) -> str:
     return text
 
 
-def cell_lines(result: CellResult, *, verbose: bool = False, paint: Paint = plain) -> Iterator[str]:
-    """The lines of one cell."""
+def cell_lines(result: CellResult, *, verbose: bool = False, quiet: bool = False, paint: Paint = plain) -> Iterator[str]:
+    """The lines of one cell; ``quiet``: only what is not held."""
     tally, cell = result.tally, result.cell
     where = f"{result.scenario}/{cell.index}"
     seeds = f"seeds {result.seed}..{result.seed + tally.runs - 1}" if tally.runs > 1 else f"seed {result.seed}"
@@ -30,13 +31,16 @@ def cell_lines(result: CellResult, *, verbose: bool = False, paint: Paint = plai
     for each in result.expectations:
         if each.condition == SURPRISE and each.verdict == HELD and len(result.expectations) > 1 and not verbose:
             continue
+        if quiet and each.verdict == HELD:
+            continue
         yield f"Observation {where} {each.observation} {each.hits} {each.schedules - each.hits}"
         verdict, _, words = each.sentence().partition(": ")
         yield f"  {paint(verdict, COLOURS[each.verdict])}: {each.kind} {each.condition}: {words}"
         if each.condition == SURPRISE and each.verdict != HELD:
             seen = ", ".join(f"{name} in {s.count}" for name, s in sorted(tally.surprises.items()) if name)
             yield f"    {seen}"
-    yield from _finders(result)
+    if not quiet:
+        yield from _finders(result)
     for reason in result.reasons:
         yield f"  {paint(INCONCLUSIVE, COLOURS[INCONCLUSIVE])}: {reason}"
     if verbose:
@@ -74,6 +78,23 @@ def scenario_lines(result: ScenarioResult, *, paint: Paint = plain) -> Iterator[
     """What is to be said of a scenario beside its cells."""
     if result.missed:
         yield f"Scenario {result.name}: {paint(INCONCLUSIVE, COLOURS[INCONCLUSIVE])}: never reached {', '.join(result.missed)}"
+
+
+def hazard_lines(scenarios: Sequence[ScenarioResult]) -> Iterator[str]:
+    """Which hazards were seen in how many cells, and in how many an ``exists`` expects them: "held" alone does not tell."""
+    cells = [cell for scenario in scenarios for cell in scenario.cells]
+    for name, oracle in HAZARDS.items():
+        seen = [cell for cell in cells if name in cell.tally.hazards]
+        if not seen:
+            continue
+        expected = sum(name in _expected(cell) for cell in seen)
+        words = "as expected" if expected == len(seen) else f"expected in {expected}" if expected else "and no exists names it"
+        yield f"Seen: {name} ({oracle.severity.value}) in {len(seen)} of {len(cells)} cell{'s' * (len(cells) > 1)}, {words}"
+
+
+def _expected(result: CellResult) -> set[str]:
+    """Hazards that an ``exists`` of the cell names."""
+    return {hazard for each in result.cell.expects if each.kind == "exists" for hazard in each.condition.hazards()}
 
 
 def last_line(scenarios: Sequence[ScenarioResult], *, interrupted: bool = False, paint: Paint = plain) -> str:

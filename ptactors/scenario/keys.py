@@ -105,6 +105,8 @@ FAULT = (
     Key("need_resched", Either((Text(("maybe",)), ListOf(Text())), "'maybe' or a list of places such as 'cpu0:Z after 100'"),
         "where a reschedule is due in the middle of a zap; nowhere"),
     Key("rcu_callbacks", Text(RCU_CALLBACKS, "time of callbacks"), "when callbacks run after their grace period; any"),
+    Key("late_ipis", Either((Text(("all",)), ListOf(Text())), "'all' or a list of CPUs such as 'cpu1'"),
+        "CPUs that an interrupt reaches only when nothing else can move; none"),
 )  # fmt: skip
 STRESS = (
     Key("ops", TableOf(Integer(1, 1_000_000)), "program line with $page, $pmd, $value ... -> weight", required=True),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -46,11 +47,15 @@ SIZE_LIMIT = 1 << 20
 def load(path: str | pathlib.Path, names: Names | None = None) -> Scenario:
     """The scenario in the file at ``path``. Raises ScenarioError with the file's errors, UsageError if it cannot be read."""
     try:
-        data = pathlib.Path(path).read_bytes()
+        with pathlib.Path(path).open("rb") as file:
+            data = file.read(SIZE_LIMIT + 1)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > SIZE_LIMIT:
         raise _whole_file(path, f"larger than {SIZE_LIMIT} bytes")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise _whole_file(path, "UTF-16 text; a scenario is UTF-8: save it so")
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -213,20 +218,19 @@ def digest(scenario: Scenario) -> str:
         "limits": [scenario.max_steps, scenario.speculative_fills],
         "speculate": {str(cpu): pages for cpu, pages in scenario.speculate.items()},
         "processes": scenario.processes,
-        "vmas": [_vma_facts(vma) for vma in scenario.vmas],
+        "vmas": [_said(vma, {"readable": True, "mapped": True}) for vma in scenario.vmas],
         "cpus": [[c.number, c.process, c.state, [str(s) for s in c.program], c.tlb, c.psc] for c in scenario.cpus],
         "matrix": [[axis, [knob_text(value) for value in values]] for axis, values in scenario.matrix.items()],
-        "fault": attrs.asdict(scenario.fault),
+        "fault": _said(scenario.fault, {"late_ipis": ()}),
         "stress": _stress_facts(scenario),
     }
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _vma_facts(vma: Vma) -> dict[str, Any]:
-    """What is said of a VMA; keys that came later leave no trace where they say nothing, so that digests stay."""
-    later = {"readable": True, "mapped": True}
-    return {name: value for name, value in attrs.asdict(vma).items() if name not in later or value != later[name]}
+def _said(fact: Any, later: Mapping[str, Any]) -> dict[str, Any]:
+    """What a fact says; keys that came ``later`` leave no trace at their defaults, so that digests stay."""
+    return {name: value for name, value in attrs.asdict(fact).items() if name not in later or value != later[name]}
 
 
 def _stress_facts(scenario: Scenario) -> list[Any]:
@@ -255,6 +259,8 @@ def folders(default_dir: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _files(given: str, default_dir: pathlib.Path) -> list[pathlib.Path]:
+    if not given.strip():
+        raise UsageError("the name of a scenario is missing: it is empty")
     path = pathlib.Path(given)
     if path.is_dir():
         files = sorted(path.glob("*.toml"))
@@ -263,8 +269,11 @@ def _files(given: str, default_dir: pathlib.Path) -> list[pathlib.Path]:
         return files
     if path.is_file():
         return [path]
+    if path.exists():
+        raise UsageError(f"{given} is no file that can be read")
     if path.suffix == ".toml" or len(path.parts) != 1:
-        raise UsageError(f"no such file: {given}")
+        near = nearest(path.name, sorted(file.name for file in path.parent.glob("*.toml")))
+        raise UsageError(f"no such file: {given}" + (f"; did you mean '{path.with_name(near)}'?" if near else ""))
     places = folders(default_dir)
     for folder in places:
         file = folder / f"{given}.toml"

@@ -162,7 +162,10 @@ class _ContentReader:
             elif self._take(path, start, end):
                 self.populate.append(Fill(start=start, end=end, value=value))
         for path, (start, end), value in self._keyed(values, "huge_pages", PMD_SIZE):
-            if self._take(path, start, end):
+            if self._kind not in ("anon", "hugetlb"):
+                # A split drops a file's huge mapping (__split_huge_pmd_locked()); here it would be split as anonymous memory is.
+                self._reader.complain_key(path, "only anonymous memory and hugetlb have huge pages here", "use populate")
+            elif self._take(path, start, end):
                 self.huge_pages.append((start, value))
         for path, (start, end), value in self._keyed(values, "entries", PAGE_SIZE):
             entry = self._entry(path, start, value)

@@ -202,6 +202,8 @@ class Fault:
     """True if the strategy chooses at every entry."""
     rcu_callbacks: str = "any"
     """early, late or any: when callbacks run once their grace period is over."""
+    late_ipis: tuple[int, ...] = ()
+    """CPUs that an interrupt reaches only when nothing else can move: how schedules are sampled, not what is possible."""
 
 
 @attrs.frozen(kw_only=True)

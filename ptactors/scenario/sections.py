@@ -142,7 +142,18 @@ def read_fault(reader: Reader, labels: Mapping[int, tuple[str, ...] | None]) -> 
         need_resched=tuple(places),
         need_resched_maybe=where == "maybe",
         rcu_callbacks=values.get("rcu_callbacks", "any"),
+        late_ipis=_late_ipis(reader, values.get("late_ipis", []), tuple(labels)),
     )
+
+
+def _late_ipis(reader: Reader, given: str | list[str], cpus: tuple[int, ...]) -> tuple[int, ...]:
+    """The CPUs, ascending."""
+    known = {f"cpu{number}": number for number in cpus}
+    wanted = list(known) if isinstance(given, str) else given
+    for at, text in enumerate(wanted):
+        if text not in known:
+            reader.complain(("fault", "late_ipis", at), f"there is no {text!r}", suggest(text, known))
+    return tuple(number for name, number in known.items() if name in wanted)
 
 
 def _resched(text: str, labels: Mapping[int, tuple[str, ...] | None]) -> Resched:

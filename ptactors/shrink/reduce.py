@@ -163,7 +163,7 @@ def _without_faults(case: Case) -> Iterator[Smaller]:
     """Nothing injected; no speculation."""
     scenario, fault = case.scenario, case.scenario.fault
     plain = Fault()
-    for name in ("page_batch_alloc", "table_batch_alloc", "rcu_callbacks", "need_resched_maybe"):
+    for name in ("page_batch_alloc", "table_batch_alloc", "rcu_callbacks", "need_resched_maybe", "late_ipis"):
         if getattr(fault, name) != getattr(plain, name):
             yield _same(attrs.evolve(scenario, fault=_with(fault, name, getattr(plain, name))), case)
     for name in ("page_batch_alloc", "table_batch_alloc"):
@@ -285,8 +285,9 @@ def _renumbered(scenario: Scenario, numbers: dict[int, int]) -> Scenario:
         if cpu.number in numbers
     )
     places = tuple(attrs.evolve(r, cpu=numbers[r.cpu]) for r in scenario.fault.need_resched if r.cpu in numbers)
+    late = tuple(numbers[cpu] for cpu in scenario.fault.late_ipis if cpu in numbers)
     return attrs.evolve(
-        scenario, cpus=cpus, fault=attrs.evolve(scenario.fault, need_resched=places),
+        scenario, cpus=cpus, fault=attrs.evolve(scenario.fault, need_resched=places, late_ipis=late),
         speculate={numbers[cpu]: pages for cpu, pages in scenario.speculate.items() if cpu in numbers},
     )  # fmt: skip
 

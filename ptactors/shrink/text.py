@@ -160,6 +160,8 @@ def _fault(fault: Fault) -> str:
         pairs.append(("need_resched", [f"cpu{r.cpu}:{r.label} after {r.after}" for r in fault.need_resched]))
     if fault.rcu_callbacks != "any":
         pairs.append(("rcu_callbacks", fault.rcu_callbacks))
+    if fault.late_ipis:
+        pairs.append(("late_ipis", [f"cpu{number}" for number in fault.late_ipis]))
     return _section("fault", pairs) if pairs else ""
 
 

@@ -7,7 +7,6 @@ the final state is read, and the processes exit, so that every page and counter 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
@@ -16,7 +15,7 @@ from ptactors.engine.actor import Actor
 from ptactors.engine.baton import Baton
 from ptactors.engine.contest import Contest
 from ptactors.engine.schedule import Schedule
-from ptactors.engine.strategy.base import Option, Run, Sampler, Strategy
+from ptactors.engine.strategy.base import Sampler, Strategy
 from ptactors.engine.strategy.replay import Replay
 from ptactors.engine.strategy.script import Script
 from ptactors.engine.strategy.table import make_strategy
@@ -31,6 +30,7 @@ from ptactors.scenario.model import Scenario
 from ptactors.scenario.program import OpCall, Program, calls, flatten
 from ptactors.scenario.stress import expand_stress
 from ptactors.world import lesson, setup, stuck
+from ptactors.world.bias import biased
 from ptactors.world.cast import Cast, Role
 from ptactors.world.facts import EventCounts, WorldFacts
 from ptactors.world.metrics import Metrics
@@ -60,29 +60,6 @@ class Ending:
     verdicts: tuple[bool, ...]
     final: tuple[tuple[str, int | str], ...]
     metrics: dict[str, int]
-
-
-class Eager(Sampler):
-    """Lets RCU move first whenever it can: callbacks as early as they may."""
-
-    def __init__(self, inner: Sampler) -> None:
-        self._inner = inner
-        self.contested_only = inner.contested_only
-
-    def begin(self, run: Run) -> None:
-        """See Sampler."""
-        self._inner.begin(run)
-
-    def choose(self, step: int, options: Sequence[Option]) -> int:
-        """See Strategy."""
-        for i, option in enumerate(options):
-            if option.actor.name.startswith("rcu"):
-                return i
-        return self._inner.choose(step, options)
-
-    def finished(self, steps: int) -> None:
-        """See Strategy."""
-        self._inner.finished(steps)
 
 
 class Machine:
@@ -164,7 +141,7 @@ class Machine:
         made = make_strategy(name, seed)
         if made.profiled:
             made = make_strategy(name, seed, lesson.lesson(self.scenario, self.cell, self._start_probe).profile)
-        return Eager(made) if self.scenario.fault.rcu_callbacks == "early" else made
+        return biased(made, self.scenario.fault)
 
     def _contest(self, chooser: Strategy) -> Contest | None:
         """What is no decision point, for a strategy that wants to be spared those."""
