@@ -201,7 +201,7 @@ def test_logs_named_in_full_and_not_are_summed_up_together(tmp_path, monkeypatch
     save(tmp_path / "sub" / "b.jsonl", seed=1)
     monkeypatch.chdir(tmp_path)
     assert invoke(["log", "summary", "sub/b.jsonl", str(tmp_path / "a.jsonl")]) == 0
-    assert f"Logs      2 below {tmp_path}" in capsys.readouterr().out
+    assert f"Logs 2 below {tmp_path}" in " ".join(capsys.readouterr().out.split())
 
 
 SCHEDULE = Schedule(

@@ -93,12 +93,12 @@ def _no_choice(points: Any, live: Live, marks: Marks) -> Any:
 
 
 def _unguarded(self: Marks, step: Any, actor: Any, state: State) -> Any:
-    return self._mark(step.touches(state), actor.gate)
+    return self.mark(step.touches(state), actor.gate)
 
 
 def _ungated(self: Marks, step: Any, actor: Any, state: State) -> Any:
     reads, writes = step.touches(state)
-    return self._mark(((*step.waits(), *reads), writes), None)
+    return self.mark(((*step.waits(), *reads), writes), None)
 
 
 def _no_kin(self: Marks, key: Any) -> tuple[int, int]:

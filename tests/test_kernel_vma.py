@@ -171,6 +171,12 @@ def test_two_anon_vmas_do_not_merge(preset: str) -> None:
     assert looks(after(*program, preset=preset)) == ["0-4 rw", "4-6 rw"]
 
 
+@pytest.mark.parametrize(("kind", "wanted"), [("hugetlb", ["0-2 rw", "2-4 rw"]), ("anon", ["0-4 rw"])])
+def test_pieces_of_hugetlb_stay_apart(kind: str, wanted: list[str]) -> None:
+    """VM_DONTEXPAND: what was split is not merged again."""
+    assert looks(after("mprotect A 2M ro", "mprotect A 2M rw", vmas=vma(size="4M", kind=kind))) == wanted
+
+
 @pytest.mark.parametrize(("preset", "wanted"), [("v6.1", ["0-2 ro", "2-8 ro"]), ("v6.18", ["0-8 ro"])])
 def test_accounting_keeps_vmas_apart(preset: str, wanted: list[str]) -> None:
     """Memory made writable is accounted; since v6.7 mprotect gives that up where nothing was written."""

@@ -107,3 +107,18 @@ def test_progress_tells_size_and_time_on_a_terminal_only(
     levels = [1 + 10 * d * (40 - d) for d in range(25)]
     show(Searched(states=sum(levels), deepest=24, levels=levels), 150)
     assert " in all, 0 s left" in capsys.readouterr().err
+
+
+def test_a_search_that_is_too_large_says_how_large_and_what_else_can_be_asked(tmp_path: Path) -> None:
+    words = ("prove", str(ROOT / "scenarios" / "case2-two-pte-pages.toml"), "--cell", "0", "--jobs", "1")
+    done = ptactors(tmp_path, *words, "--max-states", "1500")
+    assert done.returncode == 3
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert any(line.startswith("too large: ") for line in lines)
+    advice = next(line for line in lines if line.startswith("instead: "))
+    assert "--max-states" in advice
+    assert "--preemptions 1 " in advice
+    assert "`ptactors prove prove-case2`" in advice
+    assert any(line.startswith("reduction: on; ") for line in lines)
+    none = ptactors(tmp_path, *words, "--max-states", "1500", "--every-step", "--json")
+    assert json.loads(none.stdout)["scenarios"][0]["cells"][0]["reduction"] == {"on": False, "fused": 0, "passes": 0}

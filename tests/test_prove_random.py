@@ -15,7 +15,7 @@ from ptactors.engine.prove import Mover, Search, Searched, Situation
 from ptactors.model.state import State
 
 
-def searched(case: Case, preemptions: int | None = None) -> tuple[Searched, set[Cells], set[Deadlock]]:
+def searched(case: Case, preemptions: int | None = None, reduce: bool = False) -> tuple[Searched, set[Cells], set[Deadlock]]:
     """What the search does, the final states that it finds, and the deadlocks among them."""
     state = State(CONFIG)
     movers = [
@@ -36,14 +36,18 @@ def searched(case: Case, preemptions: int | None = None) -> tuple[Searched, set[
         if stuck:
             deadlocks.add((stuck, cells))
 
-    search = Search(state, movers, preemptions=preemptions)
-    search.when_final = final
+    def again() -> None:
+        finals.clear()
+        deadlocks.clear()
+
+    search = Search(state, movers, preemptions=preemptions, fuse_from=0 if reduce else None)
+    search.when_final, search.when_again = final, again
     return search.run(100_000), finals, deadlocks
 
 
-def differs(case: Case) -> bool:
+def differs(case: Case, reduce: bool = False) -> bool:
     """Whether the search finds anything but the truth."""
-    found, finals, deadlocks = searched(case)
+    found, finals, deadlocks = searched(case, reduce=reduce)
     return not found.complete or (finals, deadlocks) != (case.truth.finals, case.truth.deadlocks)
 
 

@@ -15,9 +15,9 @@ from ptactors.campaign import mix
 from ptactors.campaign.coverage import KINDS, SETTLING, Coverage, Gathered, Watch, Watcher
 from ptactors.campaign.known import known_in, known_of, known_violations
 from ptactors.campaign.names import known_names
-from ptactors.campaign.run import Failure
 from ptactors.campaign.stress import Judge, Saturation, StressCampaign, StressPlan, Task, cover, source, targets_of
 from ptactors.campaign.stress_pack import Packer
+from ptactors.campaign.work import Failure
 from ptactors.cli.main import invoke
 from ptactors.config import PRESETS, Config, Kernel, resolve
 from ptactors.engine.actor import Actor
@@ -303,7 +303,7 @@ def told(made: StressCampaign) -> str:
 
 def test_a_line_of_the_journal_is_as_good_as_the_piece() -> None:
     plan = StressPlan(presets=("v6.14", "rfc-v1"))
-    targets = targets_of(plan, 24, False)
+    targets = targets_of(plan, 3 * mix.SCHEDULES, False)
     straight = StressCampaign(plan, targets, known={})
     lines, packer, coverage = [], Packer(), Coverage()
     for turn in range(3):
@@ -312,7 +312,7 @@ def test_a_line_of_the_journal_is_as_good_as_the_piece() -> None:
             assert not isinstance(piece, Failure)
             line = packer.pack(piece, coverage)
             lines.append(json.loads(json.dumps(line)))
-            coverage.merge(piece.found, 8, turn, 1)
+            coverage.merge(piece.found, mix.SCHEDULES, turn, 1)
     straight.run(None)
     again = StressCampaign(plan, targets, known={})
     again.restore(lines)
@@ -320,7 +320,7 @@ def test_a_line_of_the_journal_is_as_good_as_the_piece() -> None:
     assert len(json.dumps(lines[-1]["new"])) < len(json.dumps(lines[0]["new"])), "known items are not named again"
 
 
-START, MOST = 20, 100 * mix.SCHEDULES
+START, MOST = 20, 200 * mix.SCHEDULES
 """The mix to begin with and the schedules in which a bug is to be found; which mixes are drawn changes with the tables."""
 
 

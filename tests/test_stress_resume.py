@@ -17,6 +17,7 @@ import pytest
 
 from ptactors import __version__
 from ptactors.campaign import journal as journals
+from ptactors.campaign import mix
 from ptactors.campaign.journal import Journal, JournalFault, NothingToResume, identity_of, locked, pieces_of
 from ptactors.cli.main import invoke
 from ptactors.errors import IncompatibleRecording, UsageError
@@ -209,7 +210,7 @@ def test_a_full_disk_keeps_what_is_done(
         patched.setattr(Journal, "add", full)
         code, out, err = stress(capsys, *words)
     assert code == 2
-    assert "schedules: 24" in out
+    assert f"schedules: {3 * mix.SCHEDULES}" in out
     assert "No space left on device; what is done is kept" in err
     assert f"resume: ptactors stress --resume --log-dir {folder}" in err
     assert not (folder / "campaign.json").exists()
@@ -292,4 +293,4 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -
     assert f"resume: ptactors stress --resume --log-dir {tmp_path}" in err.decode()
     made = json.loads(out)
     assert made["interrupted"] is True
-    assert made["schedules"] >= 8 * (lines_of(tmp_path) - 1) >= 24
+    assert made["schedules"] >= mix.SCHEDULES * (lines_of(tmp_path) - 1) >= 3 * mix.SCHEDULES

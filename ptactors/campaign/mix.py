@@ -12,51 +12,43 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-import attrs
-
-from ptactors.config import HARDWARE_PRESETS, KERNEL_KNOBS, FrameReuse, Preemption, Thp
+from ptactors.campaign.draw import pick, weighted
+from ptactors.campaign.mix_memory import Area, draw_memory
+from ptactors.config import HARDWARE_PRESETS, KERNEL_KNOBS, FrameReuse, Preemption, PtReclaim, Thp, resolve
 from ptactors.kernel import operation as declared
 from ptactors.kernel.operation import Kind, Operation, Parameter
 from ptactors.kernel.table import OPERATIONS
 from ptactors.model.paging import PAGE_SIZE, PMD_SIZE, align_down
 from ptactors.model.rng import SplitMix64, stream
 
-T = TypeVar("T")
-
-SCHEDULES = 8
+SCHEDULES = 4
 """Schedules of one mix under each preset: part of what a seed means, so it is the same everywhere."""
 STRATEGIES = (("run-length", 3), ("random", 1), ("pos:all", 1))
 """Who chooses in a mix, with weights: strategies that need no probe runs, which would cost more than the schedules do."""
+SHARES = (2, 4, 6)
+"""Eighths of the operations that a mix has on: few that meet often, or many that meet in many ways."""
 FAULTS: dict[str, tuple[str, ...]] = {
-    "page_batch_alloc": ("maybe", "fail", "fail-after 1"),
-    "table_batch_alloc": ("maybe", "fail", "fail-after 1"),
-    "need_resched": ("maybe",),
-    "rcu_callbacks": ("late", "early"),
+    "page_batch_alloc": ('"maybe"', '"fail"', '"fail-after 1"'),
+    "table_batch_alloc": ('"maybe"', '"fail"', '"fail-after 1"'),
+    "need_resched": ('"maybe"',),
+    "rcu_callbacks": ('"late"', '"early"'),
+    "late_ipis": ('"all"', '["cpu0"]', '["cpu1"]'),
 }
 """What may be injected, each with the values that switch it on."""
 NOT_DRAWN = {Kind.LABEL: "it waits for an operation by name, which a random program would do for ever"}
 """Kinds of parameters whose operations are not drawn, and why."""
 POPULATING = ("mlock", "POPULATE_READ", "POPULATE_WRITE")
 """Operations and advices that fault in every page of their range, and so get short ones."""
+RESHAPING = ("mmap", "munmap", "mprotect", "HUGEPAGE", "NOHUGEPAGE", "COLLAPSE")
+"""Operations and advices behind which a VMA, or its table, may be another one."""
+FILTERS = "RFC v1 4/7, try_to_reclaim_pgtables(): tables of such VMAs stay"
 MAX_STEPS = 60_000
-_BASE, _STRIDE = 0x7F00_0020_0000, 0x0000_0080_0000
-_HUGE = ("none", "hugepage", "nohugepage")
-_HOT = ((0, 2), (1, 2), (2, 1), (3, 1), (511, 1))
-"""Pages of a 2 MiB that programs crowd on, with weights."""
+NUMBERS = ((1, 1), (2, 1), (16, 1), (64, 3))
+"""Numbers of times, with weights."""
 _RUN = 6
 """The most pages of a short range."""
-
-
-@attrs.frozen
-class Area:
-    """A VMA that programs may use."""
-
-    name: str
-    process: str
-    size: int
-    huge: str
 
 
 def drawable() -> tuple[Operation, ...]:
@@ -81,25 +73,12 @@ def name_of(number: int) -> str:
 
 def strategy_of(number: int) -> str:
     """Who chooses in the mix of this number, if nobody is named."""
-    return _weighted(stream(number, "mix strategy"), STRATEGIES)
+    return weighted(stream(number, "mix strategy"), STRATEGIES)
 
 
 def text_of(number: int, presets: Sequence[str], overrides: Mapping[str, Any]) -> str:
     """The scenario file of the mix of this number; ``overrides`` are knobs that are set from outside, typed."""
     return _Mix(number, presets, overrides).text()
-
-
-def _pick(rng: SplitMix64, items: Sequence[T]) -> T:
-    return items[rng.below(len(items))]
-
-
-def _weighted(rng: SplitMix64, items: Sequence[tuple[T, int]]) -> T:
-    at = rng.below(sum(weight for _, weight in items))
-    for item, weight in items:
-        if at < weight:
-            return item
-        at -= weight
-    raise AssertionError("weights do not add up")
 
 
 def _groups() -> tuple[tuple[Operation, ...], tuple[Operation, ...]]:
@@ -108,12 +87,12 @@ def _groups() -> tuple[tuple[Operation, ...], tuple[Operation, ...]]:
     return changing, tuple(op for op in drawable() if op not in changing)
 
 
-def _enabled(rng: SplitMix64, group: Sequence[Operation]) -> tuple[list[tuple[Operation, int]], int]:
-    """About half of a group, at least one, each with a weight; and the weight of the group.
+def _enabled(rng: SplitMix64, group: Sequence[Operation], share: int) -> tuple[list[tuple[Operation, int]], int]:
+    """So many eighths of a group, at least one operation, each with a weight; and the weight of the group.
 
-    What takes an advice is many operations in one: three in four mixes have it, and with twice the weight.
+    What takes an advice is many operations in one: more mixes have it, and with twice the weight.
     """
-    kept = [operation for operation in group if rng.below(4) > (0 if _advises(operation) else 1)] or [_pick(rng, group)]
+    kept = [op for op in group if rng.below(8) < share + (2 if _advises(op) else 0)] or [pick(rng, group)]
     return [(operation, (1 + rng.below(8)) * (2 if _advises(operation) else 1)) for operation in kept], 2 + rng.below(4)
 
 
@@ -129,17 +108,22 @@ class _Mix:
         self._presets = presets
         self._overrides = overrides
         self.rng = stream(number, "mix machine")
-        self._cpus = int(overrides.get("cpus") or _weighted(self.rng, ((2, 3), (3, 2), (4, 1))))
+        self._cpus = int(overrides.get("cpus") or weighted(self.rng, ((2, 3), (3, 2), (4, 1))))
         self._processes = ("P", "Q") if self.rng.below(6) == 0 else ("P",)
         self.tasks: tuple[str, ...] = (*self._processes, "kthread", "idle")
         self._machine = self._draw_machine()
-        self.areas = self._draw_areas(stream(number, "mix memory"))
-        self.hot = self._draw_hot(stream(number, "mix hot pages"))
+        self.memory = draw_memory(number, self._processes)
+        self._states = self._draw_states(stream(number, "mix states"))
         self.values = 0
+        self.reshaped: dict[str, None] = {}
+        """VMAs that programs map anew, cut, or change in what the series' filters look at."""
 
     def text(self) -> str:
         """The whole file."""
-        blocks = [self._head(), self._platform(), *self._memory(), *self._programs(), self._faults()]
+        number = self._number
+        processes = [f"[process.{process}]" for process in self._processes if len(self._processes) > 1]
+        before = [self._head(), self._platform(), *processes, *self.memory.blocks]
+        blocks = [*before, *self._programs(), self._faults(stream(number, "mix faults")), self._filters()]
         return "\n\n".join(block for block in blocks if block) + "\n"
 
     # -- parts ------------------------------------------------------------------------------------------------------------
@@ -158,115 +142,83 @@ class _Mix:
     def _draw_machine(self) -> dict[str, str]:
         rng = self.rng
         return {
-            "hardware": _pick(rng, tuple(HARDWARE_PRESETS)),
-            "preemption": _pick(rng, tuple(Preemption)).value,
-            "thp": _pick(rng, tuple(Thp)).value,
-            "frame_reuse": _weighted(rng, ((FrameReuse.LIFO, 3), (FrameReuse.FRESH, 1))).value,
+            "hardware": pick(rng, tuple(HARDWARE_PRESETS)),
+            "preemption": pick(rng, tuple(Preemption)).value,
+            "thp": pick(rng, tuple(Thp)).value,
+            "frame_reuse": weighted(rng, ((FrameReuse.LIFO, 3), (FrameReuse.FRESH, 1))).value,
         }
+
+    def _draw_states(self, rng: SplitMix64) -> tuple[str, ...]:
+        """What runs on each CPU at the start: mostly its process."""
+        return ("user", *(weighted(rng, (("user", 8), ("lazy", 1), ("idle", 1))) for _ in range(1, self._cpus)))
 
     def _platform(self) -> str:
         machine: dict[str, Any] = {"cpus": self._cpus, "max_steps": MAX_STEPS, **self._machine}
         kernel: dict[str, Any] = {}
         for name, value in self._overrides.items():
             (kernel if name in KERNEL_KNOBS else machine)[name] = value
-        speculate = self._speculation(stream(self._number, "mix speculation"))
         lines = ["[machine]", *(f"{key} = {_toml(value)}" for key, value in machine.items())]
-        if speculate:
-            lines += [f"speculate = {{ {speculate} }}", f"speculative_fills = {1 + self.rng.below(2)}"]
+        lines += self._speculation(stream(self._number, "mix speculation"))
         if kernel:
             lines += ["", "[kernel]", *(f"{key} = {_toml(value)}" for key, value in kernel.items())]
         lines += ["", "[matrix]", f"preset = [{', '.join(_toml(preset) for preset in self._presets)}]"]
         return "\n".join(lines)
 
-    def _speculation(self, rng: SplitMix64) -> str:
+    def _speculation(self, rng: SplitMix64) -> list[str]:
+        """One CPU in three mixes; one that is lazy if there is any, as nothing else walks there."""
         if rng.below(3):
-            return ""
-        cpu = rng.below(self._cpus)
-        process = self._processes[self._home(cpu)]
-        pages = [page for area, page in self.hot if area.process == process]
-        return f"cpu{cpu} = [{', '.join(_toml(page) for page in pages[:2])}]" if pages else ""
+            return []
+        lazy = [cpu for cpu, state in enumerate(self._states) if state != "user"]
+        cpu = pick(rng, lazy or range(self._cpus))
+        pages = self.memory.hot_of(self._home(cpu))[:2]
+        fills = weighted(rng, ((1, 2), (2, 2), (12, 1)))
+        return [f"speculate = {{ cpu{cpu} = [{', '.join(_toml(page) for page in pages)}] }}", f"speculative_fills = {fills}"]
 
-    def _draw_areas(self, rng: SplitMix64) -> tuple[Area, ...]:
-        areas = []
-        for number, process in enumerate(self._processes):
-            for at in range(_weighted(rng, ((1, 4), (2, 1)))):
-                name = "ABCD"[2 * number + at]
-                size = _weighted(rng, ((1, 3), (2, 2), (3, 1))) * PMD_SIZE
-                areas.append(Area(name, process, size, _pick(rng, _HUGE)))
-        return tuple(areas)
-
-    def _draw_hot(self, rng: SplitMix64) -> list[tuple[Area, str]]:
-        """Two or three pages of one 2 MiB of each process, as its programs call them."""
-        found = []
-        for process in self._processes:
-            area = _pick(rng, [area for area in self.areas if area.process == process])
-            chunk = PMD_SIZE * rng.below(area.size // PMD_SIZE)
-            for _ in range(2 + rng.below(2)):
-                found.append((area, _at(area, chunk + PAGE_SIZE * _weighted(rng, _HOT))))
-        return list(dict.fromkeys(found))
-
-    def _memory(self) -> list[str]:
-        rng = stream(self._number, "mix contents")
-        blocks = [f"[process.{process}]" for process in self._processes if len(self._processes) > 1]
-        for at, area in enumerate(self.areas):
-            lines = [f"[vma.{area.name}]", f"at = {_BASE + at * _STRIDE:#x}", f"size = {area.size:#x}"]
-            if len(self._processes) > 1:
-                lines.append(f'process = "{area.process}"')
-            if area.huge != "none":
-                lines.append(f'huge = "{area.huge}"')
-            blocks.append("\n".join(lines + self._contents(rng, area)))
-        return blocks
-
-    def _contents(self, rng: SplitMix64, area: Area) -> list[str]:
-        """What each 2 MiB holds before the run: nothing, an empty table, the hot pages, or a huge page."""
-        pages: list[str] = []
-        huge: list[str] = []
-        tables: list[str] = []
-        entries: list[str] = []
-        for chunk in range(0, area.size, PMD_SIZE):
-            what = rng.below(10)
-            mine = [page for owner, page in self.hot if owner is area and chunk <= _offset(area, page) < chunk + PMD_SIZE]
-            if what == 0:
-                huge.append(f'"{_at(area, chunk)}" = "h{chunk // PMD_SIZE}"')
-            elif what == 1:
-                tables.append(f'"{_at(area, chunk)}"')
-            elif what == 2 and mine:
-                kind = _pick(rng, ("zero", "swap", "guard", "marker-uffd-wp"))
-                entries.append(f'"{mine[0]}" = "{kind}"')
-                mine = mine[1:]
-            if 2 <= what < 9:
-                pages += [f'"{page}" = "{page}"' for page in mine]
-        lines = [f"{key} = {{ {', '.join(found)} }}" for key, found in
-                 (("populate", pages), ("huge_pages", huge), ("entries", entries)) if found]  # fmt: skip
-        return [*lines, f"tables = [{', '.join(tables)}]"] if tables else lines
-
-    def _home(self, cpu: int) -> int:
-        """Which process a CPU runs: mostly the first."""
-        return int(len(self._processes) > 1 and cpu % 2 == 1)
+    def _home(self, cpu: int) -> str:
+        """Whose program a CPU runs; of two CPUs neither is left alone, the other process is one to switch to."""
+        return self._processes[cpu % len(self._processes) if self._cpus > 2 else 0]
 
     def _programs(self) -> list[str]:
         rng = stream(self._number, "mix programs")
-        groups = [_enabled(rng, group) for group in _groups()]
+        share = pick(rng, SHARES)
+        groups = [_enabled(rng, group, share) for group in _groups()]
         most = 3 + rng.below(4)
+        cached = stream(self._number, "mix caches")
         blocks = []
-        for cpu in range(self._cpus):
-            process = self._processes[self._home(cpu)]
+        for cpu, state in enumerate(self._states):
+            process = self._home(cpu)
             draw = _Line(self, rng, process)
             lines = [f"[cpu.{cpu}]"]
             if process != "P":
                 lines.append(f'process = "{process}"')
-            state = _weighted(rng, (("user", 8), ("lazy", 1), ("idle", 1))) if cpu else "user"
             if state != "user":
                 lines.append(f'state = "{state}"')
-            program = [draw.line(_weighted(rng, _weighted(rng, groups))) for _ in range(2 + rng.below(most - 1))]
+            lines += self._caches(cached, process)
+            program = [draw.line(weighted(rng, weighted(rng, groups))) for _ in range(2 + rng.below(most - 1))]
             lines += ["do = '''", *program, "'''"]
             blocks.append("\n".join(lines))
         return blocks
 
-    def _faults(self) -> str:
-        rng = stream(self._number, "mix faults")
-        lines = [f'{key} = "{_pick(rng, values)}"' for key, values in FAULTS.items() if rng.below(2)]
+    def _caches(self, rng: SplitMix64, process: str) -> list[str]:
+        """What a CPU has cached at the start: in one of three the hot pages, in one of four what leads to them."""
+        mine = self.memory.hot_of(process)
+        pages = [page for page in mine if page in self.memory.mapped]
+        tables = [page for page in mine if self.memory.has_table(page)]
+        found = {"tlb": pages if rng.below(3) == 0 else [], "psc": tables[:1] if rng.below(4) == 0 else []}
+        return [f"{key} = [{', '.join(map(_toml, places))}]" for key, places in found.items() if places]
+
+    def _faults(self, rng: SplitMix64) -> str:
+        lines = [f"{key} = {pick(rng, values)}" for key, values in FAULTS.items() if rng.below(2)]
         return "\n".join(["[fault]", *lines]) if lines else ""
+
+    def _filters(self) -> str:
+        """The series leaves tables of some VMAs alone; nothing else takes them where no program changes the VMA."""
+        kept = self.memory.kept(tuple(self.reshaped))
+        kernel = {name: value for name, value in self._overrides.items() if name in KERNEL_KNOBS}
+        if not kept or not any(resolve(preset, **kernel).kernel.pt_reclaim is PtReclaim.RFC for preset in self._presets):
+            return ""
+        gone = " or ".join(f"pt[{place}].level == none" for place in kept)
+        return "\n".join(["[[expect]]", 'when = { pt_reclaim = "rfc" }', f'forbidden = "{gone}"', f'note = "{FILTERS}"'])
 
 
 class _Line:
@@ -274,23 +226,26 @@ class _Line:
 
     def __init__(self, mix: _Mix, rng: SplitMix64, process: str) -> None:
         self.mix, self.rng = mix, rng
-        self.areas = [area for area in mix.areas if area.process == process]
-        self.hot = [page for area, page in mix.hot if area.process == process]
-        self.area = next(area for area, _ in mix.hot if area.process == process)
-        self.chunk = align_down(_offset(self.area, self.hot[0]), PMD_SIZE)
+        self.areas = mix.memory.of(process)
+        self.hot = mix.memory.hot_of(process)
+        self.area = next(area for area, _ in mix.memory.hot if area.process == process)
+        self.chunk = align_down(self.area.offset(self.hot[0]), PMD_SIZE)
         self.registers = 0
         self.short = False
         """Whether the line gets short ranges."""
+        self.reshapes = False
         self.chosen = ""
         """The advice of the line."""
 
     def line(self, operation: Operation) -> str:
         """One operation with its arguments."""
         self.chosen = self._advice()
-        self.short = operation.name in POPULATING or (_advises(operation) and self.chosen in POPULATING)
+        kinds = (operation.name, self.chosen) if _advises(operation) else (operation.name,)
+        self.short = any(kind in POPULATING for kind in kinds)
+        self.reshapes = any(kind in RESHAPING for kind in kinds)
         words = [operation.name]
         for parameter in operation.parameters:
-            if not parameter.required and parameter.kind is not Kind.REGISTER and self.rng.below(2):
+            if not parameter.required and parameter.kind not in (Kind.REGISTER, Kind.NUMBER) and self.rng.below(2):
                 continue
             words += [parameter.lead, _WORDS[parameter.kind](self, parameter)]
         return " ".join(word for word in words if word)
@@ -298,27 +253,32 @@ class _Line:
     def address(self, parameter: Parameter) -> str:
         """A hot page, or now and then any of the first ones."""
         if self.rng.below(8):
-            return _pick(self.rng, self.hot)
-        area = _pick(self.rng, self.areas)
-        return _at(area, PMD_SIZE * self.rng.below(area.size // PMD_SIZE) + PAGE_SIZE * self.rng.below(8))
+            return pick(self.rng, self.hot)
+        area = pick(self.rng, self.areas)
+        return area.place(PMD_SIZE * self.rng.below(area.size // PMD_SIZE) + PAGE_SIZE * self.rng.below(8))
 
     def range(self, parameter: Parameter) -> str:
-        """A page, some pages, 2 MiB, or a whole VMA; mostly where the hot pages are."""
+        """Mostly where the hot pages are."""
         rng = self.rng
         area, chunk = self.area, self.chunk
-        if rng.below(6) == 0:
-            area = _pick(rng, self.areas)
+        if rng.below(6 if len(self.areas) == 1 else 2) == 0:
+            area = pick(rng, self.areas)
             chunk = PMD_SIZE * rng.below(area.size // PMD_SIZE)
-        match rng.below(3 if self.short else 8):
-            case 0 | 1:
-                return f"{_pick(rng, self.hot)} {PAGE_SIZE:#x}"
-            case 2:
-                first = rng.below(_RUN)
-                return f"{_at(area, chunk + first * PAGE_SIZE)} {(1 + rng.below(_RUN)) * PAGE_SIZE:#x}"
-            case 3:
-                return area.name
-            case _:
-                return f"{_at(area, chunk)} {PMD_SIZE:#x}"
+        if self.reshapes:
+            self.mix.reshaped[area.name] = None
+        return self._part(area, chunk)
+
+    def _part(self, area: Area, chunk: int) -> str:
+        """A page, some pages, 2 MiB, or the whole VMA; nobody cuts the pages of hugetlb, for it could not be done."""
+        rng = self.rng
+        what = rng.below(3 if self.short else 8)
+        if what < 3 and area.kind == "hugetlb":
+            what = 4
+        if what < 2 and area is self.area:
+            return f"{pick(rng, self.hot)} {PAGE_SIZE:#x}"
+        if what < 3:
+            return f"{area.place(chunk + rng.below(_RUN) * PAGE_SIZE)} {(1 + rng.below(_RUN)) * PAGE_SIZE:#x}"
+        return area.name if what == 3 else f"{area.place(chunk)} {PMD_SIZE:#x}"
 
     def advice(self, parameter: Parameter) -> str:
         """That of the line."""
@@ -327,11 +287,11 @@ class _Line:
     def _advice(self) -> str:
         """Any that the model knows, DONTNEED twice as often as all others together."""
         others = [advice for advice in declared.ADVICES if advice != "DONTNEED"]
-        return _pick(self.rng, others) if others and self.rng.below(3) == 0 else "DONTNEED"
+        return pick(self.rng, others) if others and self.rng.below(3) == 0 else "DONTNEED"
 
     def prot(self, parameter: Parameter) -> str:
         """Any."""
-        return _pick(self.rng, declared.PROTECTIONS)
+        return pick(self.rng, declared.PROTECTIONS)
 
     def value(self, parameter: Parameter) -> str:
         """A name that nobody else stores."""
@@ -345,11 +305,11 @@ class _Line:
 
     def task(self, parameter: Parameter) -> str:
         """A process, a kernel thread, or the idle task."""
-        return _pick(self.rng, self.mix.tasks)
+        return pick(self.rng, self.mix.tasks)
 
     def number(self, parameter: Parameter) -> str:
-        """A small one."""
-        return str(1 + self.rng.below(3))
+        """A small one, or one that lets others do much meanwhile."""
+        return str(weighted(self.rng, NUMBERS))
 
 
 _WORDS: dict[Kind, Callable[[_Line, Parameter], str]] = {
@@ -363,14 +323,6 @@ _WORDS: dict[Kind, Callable[[_Line, Parameter], str]] = {
     Kind.NUMBER: _Line.number,
 }
 """How a word of each kind is drawn."""
-
-
-def _at(area: Area, offset: int) -> str:
-    return f"{area.name}+{offset:#x}" if offset else area.name
-
-
-def _offset(area: Area, page: str) -> int:
-    return int(page.partition("+")[2] or "0", 16)
 
 
 def _toml(value: object) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import traceback
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING
 
 import attrs
 
-from ptactors.campaign.run import Batch, Failure, Plan, prepare, tolerance
+from ptactors.campaign.pool import in_order
+from ptactors.campaign.run import Batch, Plan, prepare, tolerance
 from ptactors.campaign.verdict import SURPRISE
-from ptactors.errors import ModelError, PtactorsError, UsageError
+from ptactors.campaign.work import Failure, attempt, checked
+from ptactors.errors import UsageError
 from ptactors.scenario.matrix import Cell
 from ptactors.scenario.model import Scenario
 from ptactors.world.mutant import settle
@@ -53,37 +53,28 @@ def prove_cells(
     if min(jobs, len(work)) <= 1:
         for batch, task in work:
             cell = next(c for c in batch.cells if c.index == task.cell)
-            yield batch, _checked(prove(task, progress(cell)))
+            yield batch, checked(prove(task, progress(cell)))
         return
-    with ProcessPoolExecutor(min(jobs, len(work)), mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            proofs = pool.map(prove, [task for _, task in work])
-            for (batch, _), proof in zip(work, proofs, strict=True):
-                yield batch, _checked(proof)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            raise
+    with contextlib.closing(in_order(prove, iter(work), min(jobs, len(work)))) as proofs:
+        for batch, proof in proofs:
+            yield batch, checked(proof)
 
 
 def prove(task: Task, progress: Progress | None = None) -> Proof | Failure:
     """Search one cell and its mutants. Never raises but for an interrupt."""
-    try:
-        batch = prepare(task.plan)
-        if batch.scenario.digest != task.digest:
-            return Failure(False, f"{task.plan.path} changed while it was searched")
-        cell = next(c for c in batch.cells if c.index == task.cell)
-        proof = CellSearch(batch.scenario, cell, task.bounds).run(progress)
-        given = {**dict(task.plan.overrides), **({"preset": task.plan.preset} if task.plan.preset else {})}
-        proof = settle(batch.scenario, proof, given, dict(task.mutant))
-        return attrs.evolve(proof, answers=(*proof.answers, *_surprises(batch.scenario, proof)))
-    except ModelError:
-        return Failure(True, f"in {task.plan.path}, cell {task.cell}\n{traceback.format_exc()}")
-    except PtactorsError as error:
-        return Failure(False, f"{task.plan.path}, cell {task.cell}: {error}")
-    except Exception:
-        return Failure(True, f"in {task.plan.path}, cell {task.cell}\n{traceback.format_exc()}")
+    what = f"{task.plan.path}, cell {task.cell}"
+    return attempt(lambda: _prove(task, progress), what, lambda: f"in {what}")
+
+
+def _prove(task: Task, progress: Progress | None) -> Proof:
+    batch = prepare(task.plan)
+    if batch.scenario.digest != task.digest:
+        raise UsageError("the file changed while it was searched")
+    cell = next(c for c in batch.cells if c.index == task.cell)
+    proof = CellSearch(batch.scenario, cell, task.bounds).run(progress)
+    given = {**dict(task.plan.overrides), **({"preset": task.plan.preset} if task.plan.preset else {})}
+    proof = settle(batch.scenario, proof, given, dict(task.mutant))
+    return attrs.evolve(proof, answers=(*proof.answers, *_surprises(batch.scenario, proof)))
 
 
 def _surprises(scenario: Scenario, proof: Proof) -> list[Answer]:
@@ -94,9 +85,3 @@ def _surprises(scenario: Scenario, proof: Proof) -> list[Answer]:
     witness = min((proof.hazards[name] for name in found), key=len)
     why = f"hazard({', '.join(found)}) after {len(witness)} steps"
     return [Answer(kind="forbidden", condition=SURPRISE, verdict=VIOLATED, reason=why, witness=witness)]
-
-
-def _checked(proof: Proof | Failure) -> Proof:
-    if isinstance(proof, Failure):
-        raise ModelError(proof.text) if proof.internal else UsageError(proof.text)
-    return proof

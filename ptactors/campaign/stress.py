@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,12 @@ from ptactors.campaign.journal import Journal
 from ptactors.campaign.known import Known, known_of
 from ptactors.campaign.names import known_names
 from ptactors.campaign.pool import in_order
-from ptactors.campaign.run import Failure, tolerance
-from ptactors.campaign.single import single_error
+from ptactors.campaign.run import tolerance
 from ptactors.campaign.stress_pack import Packer, Piece, Table, add_seen
 from ptactors.campaign.tally import Tally
+from ptactors.campaign.work import Failure, attempt, checked
 from ptactors.engine.strategy.table import make_strategy
-from ptactors.errors import ModelError, PtactorsError, UsageError
+from ptactors.errors import UsageError
 from ptactors.model.hazard import Severity
 from ptactors.oracle.table import HAZARDS
 from ptactors.scenario.load import load, loads
@@ -40,6 +39,8 @@ PIECE = 10
 """The most schedules of a scenario in one piece; a mix has always mix.SCHEDULES."""
 ROUND = 32
 """The most pieces of a round; if there are fewer cells, a round is one piece of each."""
+PINNED = "its one order is pinned, and 'ptactors run' makes it"
+"""Why a scenario may have no cells in a campaign."""
 LISTED = 1000
 """Failing schedules that are remembered one by one; the others are only counted."""
 _AHEAD = 6
@@ -170,7 +171,7 @@ def source(plan: StressPlan, target: Target, seed: int) -> tuple[Scenario, Cell,
     if number is not None:
         scenario = mixed(number, plan.presets, plan.overrides)
         cell = next(c for c in cells(scenario) if c.preset == target.preset)
-        return scenario, cell, False, target.strategy or mix.strategy_of(number)
+        return scenario, cell, True, target.strategy or mix.strategy_of(number)
     scenario, every, own = _loaded(target.path, plan.overrides, target.preset)
     if scenario.digest != target.digest:
         raise UsageError(f"{target.path} changed while it was run")
@@ -180,29 +181,26 @@ def source(plan: StressPlan, target: Target, seed: int) -> tuple[Scenario, Cell,
 
 def cover(task: Task) -> Piece | Failure:
     """Run one piece. Never raises but for an interrupt."""
+    where = _where(task)
+    return attempt(lambda: _cover(task), where, lambda: where)
+
+
+def _cover(task: Task) -> Piece:
     target = task.target
-    try:
-        scenario, cell, own, strategy = source(task.plan, target, task.seeds[0])
-        judge, watch = Judge(scenario, cell, task.known, own), Watch()
-        gathered = Gathered(one_unit=not target.path)
-        piece = Piece(tally=Tally(), found=gathered.kinds, failing=[], excused={})
-        with single_error():
-            outcomes = play_many(scenario, cell, strategy=strategy, seeds=task.seeds, host=task.plan.host, watch=(watch,))
-            for seed, outcome in zip(task.seeds, outcomes, strict=True):
-                why, excuse = judge.judge(outcome)
-                piece.tally.add(seed, _named(outcome, target.mix(seed)), frozenset(), frozenset())
-                gathered.add(watch.items())
-                if why:
-                    piece.failing.append((seed, why))
-                if excuse:
-                    add_seen(piece.excused, excuse, 1, seed)
-        return piece
-    except ModelError:
-        return Failure(True, f"{_where(task)}\n{traceback.format_exc()}")
-    except PtactorsError as error:
-        return Failure(False, f"{_where(task)}: {error}")
-    except Exception:
-        return Failure(True, f"{_where(task)}\n{traceback.format_exc()}")
+    scenario, cell, own, strategy = source(task.plan, target, task.seeds[0])
+    judge, watch = Judge(scenario, cell, task.known, own), Watch()
+    gathered = Gathered(one_unit=not target.path)
+    piece = Piece(tally=Tally(), found=gathered.kinds, failing=[], excused={})
+    outcomes = play_many(scenario, cell, strategy=strategy, seeds=task.seeds, host=task.plan.host, watch=(watch,))
+    for seed, outcome in zip(task.seeds, outcomes, strict=True):
+        why, excuse = judge.judge(outcome)
+        piece.tally.add(seed, _named(outcome, target.mix(seed)), frozenset(), frozenset())
+        gathered.add(watch.items())
+        if why:
+            piece.failing.append((seed, why))
+        if excuse:
+            add_seen(piece.excused, excuse, 1, seed)
+    return piece
 
 
 def _named(outcome: Outcome, number: int | None) -> Outcome:
@@ -302,8 +300,7 @@ class StressCampaign:
             return
         with contextlib.closing(in_order(cover, self._tasks(), self._jobs, _AHEAD)) as pieces:
             for (target, turn, seeds), piece in pieces:
-                if isinstance(piece, Failure):
-                    raise ModelError(piece.text) if piece.internal else UsageError(piece.text)
+                piece = checked(piece)
                 line = self._packer.pack(piece, self.coverage)
                 if journal is not None:
                     journal.add(line)
@@ -356,10 +353,16 @@ class StressCampaign:
         return self.saturated or (not restored and self._stop())
 
 
+def left_out(plan: StressPlan) -> dict[str, str]:
+    """Scenario files that are not run, each with the reason. Raises ScenarioError."""
+    pinned = [path for path in plan.paths if _loaded(path, plan.overrides, plan.presets[0])[0].pin]
+    return dict.fromkeys(pinned, PINNED)
+
+
 def targets_of(plan: StressPlan, runs: int | None, endless: bool) -> list[Target]:
     """The cells of a campaign; ``runs``: schedules for each; ``endless``: no limit where none is given.
 
-    Pinned scenarios are left out: they have one schedule. Raises ScenarioError and UsageError.
+    Some scenarios are left out, as ``left_out`` says. Raises ScenarioError and UsageError.
     """
     if plan.strategy is not None:
         make_strategy(plan.strategy, 0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ptactors.cli.main import INTERRUPTED, interruption
 from ptactors.cli.options import check_preset, parse_settings
 from ptactors.errors import UsageError
 
@@ -33,6 +34,9 @@ EXIT = {"held": 0, "violated": 1, "inconclusive": 3}
 @click.option("--max-states", type=click.IntRange(1), default=1_000_000, show_default=True, help="Where a search is cut off.")
 @click.option("--preemptions", type=click.IntRange(0), metavar="N", help="Look only at paths with at most so many; default: all.")
 @click.option(
+    "--every-step", is_flag=True, help="In large searches too, stop between any two steps, even where nothing else matters."
+)
+@click.option(
     "--mutant",
     multiple=True,
     metavar="KNOB=VALUE",
@@ -50,7 +54,7 @@ def command(scenarios: tuple[str, ...], **options: Any) -> int:
     from ptactors import __version__
     from ptactors.campaign.prove import prove_cells
     from ptactors.campaign.run import Plan, prepare
-    from ptactors.campaign.verdict import worst
+    from ptactors.campaign.verdict import INCONCLUSIVE, worst
     from ptactors.cli.prove_text import document, keep, text
     from ptactors.scenario.load import find
     from ptactors.world.prove import Bounds
@@ -59,23 +63,35 @@ def command(scenarios: tuple[str, ...], **options: Any) -> int:
     preset = check_preset(options["preset"])
     plans = [Plan(path=str(p), overrides=overrides, preset=preset, only=options["only"]) for p in find(scenarios)]
     batches = [prepare(plan) for plan in plans]
-    bounds = Bounds(max_states=options["max_states"], preemptions=options["preemptions"])
+    bounds = Bounds(
+        max_states=options["max_states"],
+        preemptions=options["preemptions"],
+        **({"fuse_from": None} if options["every_step"] else {}),
+    )
     mutant = _mutant(options["mutant"])
     jobs = options["jobs"] or os.cpu_count() or 1
     done: list[tuple[Batch, Proof, Witnesses]] = []
-    for batch, proof in prove_cells(batches, bounds, mutant, jobs, _progress):
+    interrupted = False
+    try:
+        for batch, proof in prove_cells(batches, bounds, mutant, jobs, _progress):
+            _wipe()
+            witnesses = keep(batch.scenario, proof, options["log_dir"])
+            done.append((batch, proof, witnesses))
+            if not options["as_json"]:
+                print("\n".join(text(batch.scenario, proof, witnesses)), flush=True)
+    except KeyboardInterrupt as stop:
+        interrupted = True
         _wipe()
-        witnesses = keep(batch.scenario, proof, options["log_dir"])
-        done.append((batch, proof, witnesses))
-        if not options["as_json"]:
-            print("\n".join(text(batch.scenario, proof, witnesses)), flush=True)
-    verdict = worst([answer.verdict for _, proof, _ in done for answer in proof.answers])
+        print(interruption(stop), file=sys.stderr)
+    verdict = worst([answer.verdict for _, proof, _ in done for answer in proof.answers] + [INCONCLUSIVE] * interrupted)
     if options["as_json"]:
-        documents = [document(batch.scenario, [(proof, kept) for of, proof, kept in done if of is batch]) for batch in batches]
-        print(json.dumps({"tool": "ptactors", "version": __version__, "verdict": verdict, "scenarios": documents}, indent=2))
+        begun = [batch for batch in batches if any(of is batch for of, _, _ in done)]
+        documents = [document(batch.scenario, [(proof, kept) for of, proof, kept in done if of is batch]) for batch in begun]
+        facts = {"tool": "ptactors", "version": __version__, "verdict": verdict, "interrupted": interrupted}
+        print(json.dumps({**facts, "scenarios": documents}, indent=2))
     else:
-        print(f"Verdict: {verdict}; of the model, not of Linux")
-    return EXIT[verdict]
+        print(f"Verdict: {verdict}{' (interrupted)' * interrupted}; of the model, not of Linux")
+    return INTERRUPTED if interrupted else EXIT[verdict]
 
 
 def _mutant(settings: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:

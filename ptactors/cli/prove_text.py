@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptactors.errors import UsageError
+
 if TYPE_CHECKING:
     from ptactors.scenario.model import Scenario
     from ptactors.world.prove import Answer, Mutant, Proof
@@ -40,6 +42,8 @@ def text(scenario: Scenario, proof: Proof, witnesses: Witnesses) -> list[str]:
         f"  searched {searched.states} states, {searched.transitions} steps, {searched.finals} final, "
         f"depth {searched.deepest}: {end}",
     ]
+    if not searched.complete:
+        lines += [f"  {line}" for line in _too_large(scenario, proof)]
     for answer in proof.answers:
         lines.append(f"Observation {scenario.name}/{proof.cell.index} {_word(answer, proof)}")
         lines.append(f"  {_sentence(answer, proof)}")
@@ -48,6 +52,26 @@ def text(scenario: Scenario, proof: Proof, witnesses: Witnesses) -> list[str]:
     for hazard, turns in proof.hazards.items():
         lines.append(f"  hazard({hazard}) first after {len(turns)} steps: ptactors replay {witnesses[hazard]}")
     return lines + [f"  {line}" for line in _bounds(scenario, proof)]
+
+
+def _too_large(scenario: Scenario, proof: Proof) -> list[str]:
+    """How large the search would have become, and what can be asked instead."""
+    from ptactors.engine.estimate import total_states
+    from ptactors.scenario.load import find
+
+    guess = total_states(proof.searched.levels)
+    size = f"about {guess:.1e} states in all (a guess)" if guess is not None else "its growth does not slow down yet: no guess"
+    fewer = 1 if proof.bounds.preemptions is None else proof.bounds.preemptions - 1
+    ways = [f"--max-states {2 * max(guess, proof.bounds.max_states)}" if guess is not None else "a higher --max-states"]
+    ways += [f"--preemptions {fewer} (all paths with so few)"] if fewer >= 0 else []
+    small = f"prove-{scenario.name.partition('-')[0]}"
+    try:
+        find((small,))
+    except UsageError:
+        pass
+    else:
+        ways += [f"`ptactors prove {small}`, a smaller scenario of the same race"] if small != scenario.name else []
+    return [f"too large: {size}; what was found holds, what was not found is open", f"instead: {'; or '.join(ways)}"]
 
 
 def _word(answer: Answer, proof: Proof) -> str:
@@ -80,11 +104,24 @@ def _bounds(scenario: Scenario, proof: Proof) -> list[str]:
         f"assumes: equal 128-bit digests are equal states (chance of a clash below {n * n / 2**129:.0e}); "
         f"{proof.merges} merged histories audited",
     ]
+    searched = proof.searched
+    if searched.passes:
+        many = f"{searched.fused} of {searched.transitions} steps made at once with the one before"
+        lines.append(f"reduction: on; {many}, as what others could do meanwhile")
+        lines.append(
+            f"commutes, which was checked on the way (search begun {_times(searched.passes)}); --every-step does without"
+        )
+    else:
+        lines.append("reduction: off; every state between two steps was looked at")
     if proof.unmoved:
         lines.append(f"had nothing to do: {', '.join(proof.unmoved)}")
     if scenario.fault.rcu_callbacks == "late":
         lines.append("RCU callbacks wait for the programs' end, behind which the search does not look")
     return lines
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"
 
 
 def document(scenario: Scenario, proofs: Sequence[tuple[Proof, Witnesses]]) -> dict[str, Any]:
@@ -108,6 +145,11 @@ def _cell(proof: Proof, witnesses: Witnesses) -> dict[str, Any]:
         "states": searched.states,
         "transitions": searched.transitions,
         "complete": searched.complete,
+        "reduction": {
+            "on": searched.passes > 0,
+            "fused": searched.fused,
+            "passes": searched.passes,
+        },
         "bounds": {"max_states": proof.bounds.max_states, "preemptions": proof.bounds.preemptions},
         "hazards": {name: {"steps": len(turns), "schedule": str(witnesses[name])} for name, turns in proof.hazards.items()},
         "expectations": [

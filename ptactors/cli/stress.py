@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ptactors.cli.options import Seeds, SeedsType, parse_settings
+from ptactors.cli.options import RUNS_LIMIT, Seeds, SeedsType, keeping, parse_settings, sampling
 from ptactors.cli.shrink import Duration
 from ptactors.config import PRESETS
 from ptactors.errors import UsageError
@@ -26,15 +26,16 @@ _SAME = ("scenarios", "presets", "runs", "seed", "strategy", "settings", "until_
 @click.command("stress")
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO...]")
 @click.option("--preset", "presets", multiple=True, metavar="NAME", help="Only this kernel; repeatable. Default: all.")
-@click.option("--runs", type=click.IntRange(1), help=f"Schedules a cell; default: {RUNS} of mixes, the scenario's own number.")
+@click.option(
+    "--runs",
+    type=click.IntRange(1, RUNS_LIMIT),
+    metavar="N",
+    help=f"Schedules a cell; default: {RUNS} of mixes, the scenario's own number.",
+)
 @click.option("--time", "limit", type=Duration(), help="Stop at the end of the round in which this time is up.")
 @click.option("--until-saturated", is_flag=True, help=f"Go on until nothing new comes, at most {CAP} schedules a cell.")
 @click.option("--seed", type=SeedsType(), help="First seed or mix, or all of a range; default: 0, the scenario's.")
-@click.option("--strategy", metavar="NAME", help="Who chooses the next actor; default: drawn, the scenario's.")
-@click.option("--set", "settings", multiple=True, metavar="KNOB=VALUE", help="Set a knob everywhere; repeatable.")
-@click.option("--jobs", type=click.IntRange(1), default=None, help="Processes; default: one a CPU. Results do not depend on it.")
 @click.option("--resume", is_flag=True, help="Go on with the campaign in --log-dir, which was killed or interrupted.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; campaign.json is the same.")
 @click.option(
     "--log",
     type=click.Choice(["none", "failing", "all"]),
@@ -43,31 +44,16 @@ _SAME = ("scenarios", "presets", "runs", "seed", "strategy", "settings", "until_
     help="Which runs are kept: none, and no journal either; the first of each failure; every one.",
 )
 @click.option("-x", "--first", is_flag=True, help="Stop at the first failing schedule.")
-@click.option("--host", type=click.Choice(["trio", "direct"]), default="direct", show_default=True, help="What runs the actors.")
-@click.option(
-    "--log-dir",
-    type=click.Path(file_okay=False),
-    default="logs/stress",
-    show_default=True,
-    metavar="DIR",
-    help="The campaign's folder: its journal, its document, what failed.",
-)
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Colour the verdicts; NO_COLOR and FORCE_COLOR are heeded.",
-)
-@click.option("-v", "--verbose", is_flag=True, help="Also hazards, metrics, final states, all of the coverage.")
-@click.option("-q", "--quiet", is_flag=True, help="Only what is not held, and the last line.")
+@sampling
+@keeping(host="direct", log_dir="logs/stress")
 @click.pass_context
 def command(context: click.Context, /, scenarios: tuple[str, ...], seed: Seeds | None, **options: Any) -> int:
     """Run random mixes of operations, or many seeds of scenarios, under every preset; judge them and tell what they covered.
 
-    Without SCENARIO each seed draws a machine, its memory, its programs and its faults, with about half of the operations and
-    faults switched off. A schedule fails by a violation that is not known of its preset: one that no shipped scenario says
-    exists there. A campaign that is killed goes on with --resume, and ends as if it had not been.
+    Without SCENARIO each seed draws a machine, its memory, its programs, its faults and its strategy, with about half of the
+    operations, kinds of memory and faults switched off. A schedule fails by a violation that is not known of its preset, one that
+    no shipped scenario says exists there; a scenario's own expectations count where it speaks of the kernel. A campaign that is
+    killed goes on with --resume, and ends as if it had not been. campaign.json is what --json prints.
     """  # fmt: skip
     from ptactors.cli.stress_session import Request, Session
 

@@ -18,12 +18,13 @@ from ptactors.campaign import mix
 from ptactors.campaign.journal import Journal, JournalFault, NothingToResume, identity_of, locked, pieces_of
 from ptactors.campaign.known import known_violations
 from ptactors.campaign.names import known_names
-from ptactors.campaign.stress import Saturation, StressCampaign, StressPlan, Target, source, targets_of
+from ptactors.campaign.stress import PINNED, Saturation, StressCampaign, StressPlan, Target, source, targets_of
 from ptactors.campaign.verdict import HELD, INCONCLUSIVE, SURPRISE, worst
 from ptactors.campaign.witness import Kept, keep
 from ptactors.cli.clock import wall_facts
 from ptactors.cli.main import INTERRUPTED as EXIT_INTERRUPTED
 from ptactors.cli.main import USAGE as EXIT_USAGE
+from ptactors.cli.main import interruption
 from ptactors.cli.options import Seeds, painter, parse_settings
 from ptactors.cli.progress import Progress
 from ptactors.cli.session import EXITS
@@ -156,7 +157,7 @@ class Session:
             runs = request.cap if campaign["until_saturated"] else None if plan.paths else request.default_runs
         targets = targets_of(plan, runs, endless)
         if not targets:
-            raise UsageError("there is nothing to run: pinned scenarios have one schedule, which 'ptactors run' makes")
+            raise UsageError(f"there is nothing to run: of each scenario, {PINNED}")
         ends = None if limit is None else time.monotonic() + limit
         return StressCampaign(
             plan, targets, known=known_violations(), jobs=request.jobs, first=campaign["first"],
@@ -178,9 +179,11 @@ class Session:
             campaign.progress = lambda target, runs: progress.counted(target.name, runs)
             try:
                 campaign.run(journal)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as stop:
                 interrupted = True
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was done is printed, however often the key is hit
+                if str(stop):
+                    print(interruption(stop), file=sys.stderr)
             except JournalFault as error:
                 fault = error
         try:

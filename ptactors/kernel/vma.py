@@ -265,8 +265,8 @@ async def merge_new_range(tree: Tree, new: Vma) -> Vma | None:
 
 
 def _alike(vma: Vma, wanted: Vma) -> bool:
-    """is_mergeable_vma(): the same flags, the same file."""
-    return vma.flags() == wanted.flags() and same_backing(vma, wanted)
+    """is_mergeable_vma(): the same flags, the same file; never with VM_SPECIAL, of which hugetlbfs sets VM_DONTEXPAND."""
+    return vma.kind != "hugetlb" and vma.flags() == wanted.flags() and same_backing(vma, wanted)
 
 
 async def _is_mergeable_anon_vma(cpu: Cpu, target: Vma, source: str) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ptactors.campaign import mix
 from ptactors.campaign.coverage import FEW, KINDS, Coverage, Estimate
-from ptactors.campaign.stress import StressCampaign, TargetResult
+from ptactors.campaign.stress import StressCampaign, TargetResult, left_out
 from ptactors.campaign.verdict import HELD, INCONCLUSIVE, VIOLATED, worst
 from ptactors.report.stress_document import never, verdict_of
 from ptactors.report.summary import COLOURS, Paint, plain
@@ -20,8 +20,17 @@ def head_lines(campaign: StressCampaign) -> Iterator[str]:
     plan = campaign.plan
     what = ", ".join(plan.paths) if plan.paths else f"random mixes from seed {plan.seed or 0}, {mix.SCHEDULES} schedules of each"
     yield f"Stress {what}; presets {', '.join(plan.presets)}"
+    for reason, names in _by_reason(left_out(plan)).items():
+        yield f"  left out: {', '.join(names)} ({reason})"
     if not plan.paths and mix.not_drawn():
         yield "  not drawn: " + "; ".join(f"{name} ({why})" for name, why in mix.not_drawn().items())
+
+
+def _by_reason(table: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, reason in table.items():
+        found.setdefault(reason, []).append(name)
+    return found
 
 
 def cell_lines(campaign: StressCampaign, result: TargetResult, *, verbose: bool = False, paint: Paint = plain) -> Iterator[str]:

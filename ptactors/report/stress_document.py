@@ -12,15 +12,15 @@ from typing import Any
 
 import attrs
 
-from ptactors import __version__
 from ptactors.campaign import mix
 from ptactors.campaign.coverage import KINDS, Coverage
 from ptactors.campaign.names import known_names
-from ptactors.campaign.stress import StressCampaign, Target, TargetResult
-from ptactors.campaign.verdict import HELD, INCONCLUSIVE, VIOLATED, worst
+from ptactors.campaign.stress import StressCampaign, Target, TargetResult, left_out
+from ptactors.campaign.verdict import HELD, INCONCLUSIVE, VIOLATED
 from ptactors.model.hazard import Severity
 from ptactors.oracle.table import HAZARDS
 from ptactors.report.document import STATES_SHOWN
+from ptactors.report.schema import COUNT, TEXT, VERDICT, a_document, a_table, an_object, head
 from ptactors.scenario.shape import knob_text
 
 RARE_SHOWN = 100
@@ -69,10 +69,7 @@ def document(campaign: StressCampaign, kept: Mapping[tuple[int, int], Files], in
     plan, results = campaign.plan, campaign.results
     failing = sum(result.failing for result in results)
     return {
-        "tool": "ptactors",
-        "version": __version__,
-        "verdict": worst([verdict_of(r) for r in results] + [INCONCLUSIVE] * (interrupted or wanting)),
-        "interrupted": interrupted,
+        **head([verdict_of(r) for r in results], interrupted or wanting, interrupted),
         "scenarios": list(plan.paths) or "random mixes",
         "presets": list(plan.presets),
         "set": {name: _knob(value) for name, value in plan.overrides},
@@ -81,6 +78,7 @@ def document(campaign: StressCampaign, kept: Mapping[tuple[int, int], Files], in
         "schedules": campaign.runs,
         "steps": sum(result.tally.steps for result in results),
         "saturated": campaign.saturated,
+        "left_out": left_out(plan),
         "not_drawn": {} if plan.paths else mix.not_drawn(),
         "cells": [_cell(campaign, result) for result in results],
         "failures": [
@@ -155,96 +153,78 @@ def never(coverage: Coverage) -> list[str]:
     return [name for name in sorted({*names.step_labels, *names.events}) if name not in coverage.kinds["branches"]]
 
 
-_TEXT: dict[str, Any] = {"type": "string"}
-_COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 _FILE: dict[str, Any] = {"type": ["string", "null"], "description": "in the campaign's folder; null where nothing was kept"}
-_VERDICT: dict[str, Any] = {"enum": [HELD, VIOLATED, INCONCLUSIVE]}
-_POINTS: dict[str, Any] = {"type": "array", "items": {"type": "array", "prefixItems": [_COUNT, _COUNT]}}
+_POINTS: dict[str, Any] = {"type": "array", "items": {"type": "array", "prefixItems": [COUNT, COUNT]}}
 
 
-def _object(properties: dict[str, Any], optional: tuple[str, ...] = ()) -> dict[str, Any]:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-
-
-def _table(values: dict[str, Any], description: str) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": values, "description": description}
-
-
-_KIND = _object(
+_KIND = an_object(
     {
-        "seen": _COUNT,
-        "seen_once": {**_COUNT, "description": "in exactly one sampling unit"},
-        "seen_twice": _COUNT,
+        "seen": COUNT,
+        "seen_once": {**COUNT, "description": "in exactly one sampling unit"},
+        "seen_twice": COUNT,
         "unseen_at_least": {"type": "number", "description": "Chao's lower bound (Chao2, bias-corrected)"},
         "probability_of_new": {"type": "number", "description": "that the next unit shows a new one (Good and Turing)"},
-        "schedules_since_new": _COUNT,
+        "schedules_since_new": COUNT,
         "growth": {**_POINTS, "description": "[schedules, items seen in the first so many]"},
         "rare": {"type": "array", "description": "[item, sampling units that showed it], the rarest first"},
-        "never": {"type": "array", "items": _TEXT, "description": "of branches: those that no schedule reached"},
+        "never": {"type": "array", "items": TEXT, "description": "of branches: those that no schedule reached"},
     },
     optional=("never",),
 )
-_SEED = {"schedules": _COUNT, "seed": {"type": "integer", "description": "the first"}}
-_CELL = _object(
+_SEED = {"schedules": COUNT, "seed": {"type": "integer", "description": "the first"}}
+_CELL = an_object(
     {
-        "name": _TEXT,
-        "preset": _TEXT,
-        "verdict": _VERDICT,
+        "name": TEXT,
+        "preset": TEXT,
+        "verdict": VERDICT,
         "strategy": {"type": ["string", "null"], "description": "null: each mix has its own"},
         "first": {"type": "integer", "description": "the first seed, of mixes the first mix"},
-        "schedules": _COUNT,
-        "steps": _COUNT,
-        "statuses": _table(_COUNT, "how schedules ended"),
-        "failing": {**_COUNT, "description": "schedules that fail"},
-        "violated": _table(_object(_SEED), "what they fail by"),
-        "known": _table(
-            _object({**_SEED, "scenarios": {"type": "array", "items": _TEXT}}),
+        "schedules": COUNT,
+        "steps": COUNT,
+        "statuses": a_table(COUNT, "how schedules ended"),
+        "failing": {**COUNT, "description": "schedules that fail"},
+        "violated": a_table(an_object(_SEED), "what they fail by"),
+        "known": a_table(
+            an_object({**_SEED, "scenarios": {"type": "array", "items": TEXT}}),
             "violations that the named scenarios say exist under this preset, and the schedules let off because of them",
         ),
-        "hazards": _table(_object({**_SEED, "severity": {"enum": ["violation", "condition"]}}), "all that were seen"),
+        "hazards": a_table(an_object({**_SEED, "severity": {"enum": ["violation", "condition"]}}), "all that were seen"),
         "final_states": {"type": "array", "description": f"commonest first, at most {STATES_SHOWN}"},
-        "final_states_not_listed": _COUNT,
-        "metrics": _table({"type": "integer"}, "*_max: the greatest of all schedules; others: the commonest value"),
+        "final_states_not_listed": COUNT,
+        "metrics": a_table({"type": "integer"}, "*_max: the greatest of all schedules; others: the commonest value"),
     }
 )
-SCHEMA: dict[str, Any] = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "title": "ptactors stress --json",
-    **_object(
-        {
-            "tool": {"const": "ptactors"},
-            "version": _TEXT,
-            "verdict": _VERDICT,
-            "interrupted": {"type": "boolean"},
-            "scenarios": {"anyOf": [{"const": "random mixes"}, {"type": "array", "items": _TEXT}]},
-            "presets": {"type": "array", "items": _TEXT},
-            "set": _table(_TEXT, "knobs set from outside"),
-            "strategy": {"type": ["string", "null"]},
-            "seed": {"type": ["integer", "null"]},
-            "schedules": _COUNT,
-            "steps": _COUNT,
-            "saturated": {"type": "boolean", "description": "whether it stopped because there was nothing new"},
-            "not_drawn": _table(_TEXT, "operations that random mixes do not have, and why"),
-            "cells": {"type": "array", "items": _CELL},
-            "failures": {
-                "type": "array",
-                "items": _object(
-                    {
-                        "cell": _TEXT,
-                        "mix": {"type": ["integer", "null"]},
-                        "seed": {"type": "integer"},
-                        "why": {"type": "array", "items": _TEXT, "description": "hazards, or expectations"},
-                        "replay": {**_TEXT, "description": "a command that runs it again"},
-                        "scenario": _FILE,
-                        "schedule": _FILE,
-                        "log": _FILE,
-                    }
-                ),
-            },
-            "failures_not_listed": _COUNT,
-            "coverage": _object({"sampling_units": _COUNT, **dict.fromkeys(KINDS, _KIND)}),
-        }
-    ),
-}
+SCHEMA = a_document(
+    "ptactors stress --json",
+    {
+        "scenarios": {"anyOf": [{"const": "random mixes"}, {"type": "array", "items": TEXT}]},
+        "presets": {"type": "array", "items": TEXT},
+        "set": a_table(TEXT, "knobs set from outside"),
+        "strategy": {"type": ["string", "null"]},
+        "seed": {"type": ["integer", "null"]},
+        "schedules": COUNT,
+        "steps": COUNT,
+        "saturated": {"type": "boolean", "description": "whether it stopped because there was nothing new"},
+        "left_out": a_table(TEXT, "scenarios that have no cells here, and why"),
+        "not_drawn": a_table(TEXT, "operations that random mixes do not have, and why"),
+        "cells": {"type": "array", "items": _CELL},
+        "failures": {
+            "type": "array",
+            "items": an_object(
+                {
+                    "cell": TEXT,
+                    "mix": {"type": ["integer", "null"]},
+                    "seed": {"type": "integer"},
+                    "why": {"type": "array", "items": TEXT, "description": "hazards, or expectations"},
+                    "replay": {**TEXT, "description": "a command that runs it again"},
+                    "scenario": _FILE,
+                    "schedule": _FILE,
+                    "log": _FILE,
+                }
+            ),
+        },
+        "failures_not_listed": COUNT,
+        "coverage": an_object({"sampling_units": COUNT, **dict.fromkeys(KINDS, _KIND)}),
+    },
+)
 """JSON Schema of the document."""

@@ -1,9 +1,16 @@
-"""What an error proposes: the nearest known name, and the known ones."""
+"""What an error proposes: the nearest known names, and the known ones."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+SHOWN = 20
+"""So many known names are listed beside a proposal; of more, the proposal alone helps."""
+PROPOSED = 3
+"""So many names are proposed at most."""
+TELLING = 3
+"""Characters of a name from which on names that hold it are proposed."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -15,9 +22,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'? known: x, y, z``, as far as there is something to say."""
+    """``did you mean 'x'? known: x, y, z``; of many known names only the nearest, and those that hold ``name``."""
     candidates = list(known)
     near = nearest(name, candidates)
-    parts = [f"did you mean {near!r}?"] if near else []
-    parts.append(f"known: {', '.join(candidates)}" if candidates else "there are none")
+    proposed = [near] if near else []
+    if len(candidates) > SHOWN and len(name) >= TELLING:
+        holding = [each for each in candidates if name.casefold() in each.casefold()]
+        proposed = list(dict.fromkeys(proposed + holding))[:PROPOSED]
+    parts = [f"did you mean {' or '.join(map(repr, proposed))}?"] if proposed else []
+    if not proposed or len(candidates) <= SHOWN:
+        parts.append(f"known: {', '.join(candidates)}" if candidates else "there are none")
     return " ".join(parts)

@@ -280,6 +280,4 @@ def _files(given: str, default_dir: pathlib.Path) -> list[pathlib.Path]:
         if file.is_file():
             return [file]
     known = sorted({file.stem: None for folder in places for file in folder.glob("*.toml")})
-    near = nearest(given, known)
-    hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known) or 'none'}"
-    raise UsageError(f"no scenario named {given!r}; {hint}")
+    raise UsageError(f"no scenario named {given!r}; {suggest(given, known)}")

@@ -4,9 +4,12 @@ The search merges states that are equal in their cells, in what each actor will 
 (engine/prove.py), so that every hazard an oracle can see on any path is found. The processes do not exit (``exit`` is off):
 nothing is said of what should be left over after that, nor of runs that go in circles for ever (``UNDECIDED``).
 
-A hazard or a state is found by a shortest path. That something is found on no path is said only if the search emptied and came
-everywhere: every program to its end, every speculating walker to a step, and some event of those that the oracle looks at up.
-Whether the search could have found it at all, a mutant must show (world/mutant.py).
+In a search that gets large, steps that commute with all that others could do meanwhile are no places to stop at (engine/fuse.py),
+unless that is switched off; which of them do for the oracles, world/sight.py says.
+
+A hazard or a state is found by a shortest path among those left. That something is found on no path is said only if the search
+emptied and came everywhere: every program to its end, every speculating walker to a step, and some event of those that the oracle
+looks at up. Whether the search could have found it at all, a mutant must show (world/mutant.py).
 """
 
 from __future__ import annotations
@@ -36,8 +39,8 @@ BY_SEARCH = frozenset({"deadlock", "stall"})
 HELD, VIOLATED, INCONCLUSIVE = "held", "violated", "inconclusive"
 Turns = tuple[tuple[str, int], ...]
 """(actor, option) for each step of a path."""
-Place = tuple[int, Turn | None]
-"""A state, and the turn from there that shows something; None: the state itself does."""
+Place = tuple[int, tuple[Turn, ...]]
+"""A state, and the turns from there that show something; none: the state itself does."""
 
 
 @attrs.frozen(kw_only=True)
@@ -48,6 +51,9 @@ class Bounds:
     """It is cut off when more are known."""
     preemptions: int | None = None
     """Paths with more are not looked at; None: all are."""
+    fuse_from: int | None = 150_000
+    """A search that gets larger begins anew, and steps that commute with all that others could do meanwhile are no places to stop
+    at; None: never, and never with a bound of preemptions."""
 
 
 @attrs.frozen(kw_only=True)
@@ -119,9 +125,10 @@ class CellSearch:
         state.listeners, state.waited = {}, {}  # the watcher hears the records; nobody waits
         self.watcher = OracleWatcher(self.machine.oracles)
         movers = tuple(_mover(role) for role in self.machine.roles)
-        self.search = Search(state, movers, self.watcher, exact=True, preemptions=bounds.preemptions)
+        self.search = Search(state, movers, self.watcher, exact=True, preemptions=bounds.preemptions, fuse_from=bounds.fuse_from)
         self.search.when_found = self._found
         self.search.when_final = self._final
+        self.search.when_again = self._again
 
     def run(self, progress: Callable[[Searched, int], None] | None = None) -> Proof:
         """Search, and answer every expectation."""
@@ -150,9 +157,16 @@ class CellSearch:
         at = self._place(0, expect)
         return (len(self._turns(at)), searched.states) if at is not None else None
 
-    def _found(self, hazard: str, number: int, turn: Turn | None) -> None:
+    def _again(self) -> None:
+        """The search begins anew."""
+        self.hazards.clear()
+        self._finals.clear()
+        self._ended.clear()
+        self._done = 0
+
+    def _found(self, hazard: str, number: int, turns: tuple[Turn, ...]) -> None:
         if hazard not in self.hazards:
-            self.hazards[hazard] = (number, turn)
+            self.hazards[hazard] = (number, turns)
             if self._wanted is not None and _is_any_hazard(self._wanted) and hazard in self._wanted.condition.hazards():
                 self.search.enough = True
 
@@ -163,20 +177,20 @@ class CellSearch:
         self._ended.update(role.name for role, node in programs if _over(node))
         if waiting:
             stall = any(isinstance(step, AwaitGp) for node in waiting for step in node.options)
-            self._found("stall" if stall else "deadlock", here.number, None)
+            self._found("stall" if stall else "deadlock", here.number, ())
             return
         self._done += 1
         for name in self.watcher.hear(here.memory, [(0, -1, ProgramsDone(-1)), (0, -1, RunEnd(-1, False))])[1]:
-            self._found(name, here.number, None)
+            self._found(name, here.number, ())
         for i, expect in enumerate(self._expects):
             wanted = expect.kind != "always"
             if i not in self._finals and _of_final_state(expect) and expect.condition.evaluate(self.machine.facts) is wanted:
-                self._finals[i] = (here.number, None)
+                self._finals[i] = (here.number, ())
                 self.search.enough = self._wanted is not None
 
     def _turns(self, at: Place) -> Turns:
-        number, turn = at
-        path = self.search.result.path(number) + ([turn] if turn is not None else [])
+        number, turns = at
+        path = [*self.search.result.path(number), *turns]
         return tuple((self.search.movers[i].name, option) for i, option in path)
 
     def _place(self, i: int, expect: Expectation) -> Place | None:

@@ -13,10 +13,13 @@ import attrs
 from ptactors.model.event import MemWrite, SyscallEnter
 from ptactors.model.hazard import Finding
 from ptactors.model.state import Listener, Record
+from ptactors.model.step import Footprint
+from ptactors.oracle.mirror import Mirror
 from ptactors.oracle.snapshot import Bench, Knowledge
 from ptactors.oracle.table import Oracles
+from ptactors.world.sight import SETTLED, touched
 
-Heard = tuple["Memory", tuple[str, ...]]
+Heard = tuple["Memory", tuple[str, ...], Footprint]
 
 
 @attrs.define(eq=False)
@@ -29,7 +32,7 @@ class Memory:
     clock: int
     """System calls begun, for the order of stores and discards."""
     edges: dict[Hashable, Heard] = attrs.field(factory=dict)
-    """Events of one step -> what is known then, and the hazards seen on the way."""
+    """Events of one step -> what is known then, the hazards seen on the way, and what was looked at and changed."""
 
 
 class OracleWatcher:
@@ -44,28 +47,45 @@ class OracleWatcher:
         self.asked = 0
         """How often the oracles themselves were asked."""
         self.memories: list[Memory] = []
+        self.touched: Footprint = ((), ())
+        """What the oracles looked at and changed when they last heard something."""
         self._oracles = oracles
         self._bench = Bench(oracles)
+        self._first: Memory | None = None
+        mirror = oracles.mirror
+        kinds = (vma.kind for vmas in mirror.vmas.values() for vma in vmas)
+        self._files = not all(kind.startswith("anon") and "shared" not in kind for kind in kinds)
+        self._asked_if_settled = False
+
+        def settled(mm: str, table: int) -> bool:
+            self._asked_if_settled = True
+            return Mirror.settled(mirror, mm, table)
+
+        mirror.settled = settled  # type: ignore[method-assign]
         self._known: dict[tuple[int, Knowledge], Memory] = {}
         self._listeners: dict[type, list[Listener]] = {}
         oracles.listen(lambda kind, listener: self._listeners.setdefault(kind, []).append(listener))
 
     def start(self) -> Memory:
         """See Watcher."""
-        return self._memory(0, self._bench.look())
+        if self._first is None:
+            self._first = self._memory(0, self._bench.look())
+        return self._first
 
-    def hear(self, memory: Memory, records: Sequence[Record]) -> Heard:
+    def hear(self, memory: Memory, records: Sequence[Record]) -> tuple[Memory, tuple[str, ...]]:
         """See Watcher."""
         events = tuple([(event.__class__, event) for _, _, event in records])
         known = memory.edges.get(events)
         if known is None:
             known = memory.edges[events] = self._ask(memory, records)
-        return known
+        after, found, self.touched = known
+        return after, found
 
     def _ask(self, memory: Memory, records: Sequence[Record]) -> Heard:
         self.asked += 1
         self._bench.load(memory.knowledge)
         clock = memory.clock
+        self._asked_if_settled = False
         for _, actor, event in records:
             kind = type(event)
             self.heard.add(kind)
@@ -77,7 +97,14 @@ class OracleWatcher:
         for finding in found:
             self.findings.setdefault(finding.hazard, finding)
         knowledge = self._bench.look([type(event) for _, _, event in records])
-        return self._memory(clock, knowledge), tuple(finding.hazard for finding in found)
+        return self._memory(clock, knowledge), tuple(finding.hazard for finding in found), self._footprint(records)
+
+    def _footprint(self, records: Sequence[Record]) -> Footprint:
+        """What the oracles have looked at and changed."""
+        heard = [touched(event, self._files) for _, _, event in records if type(event) in self._listeners]
+        reads = dict.fromkeys(key for each in heard for key in each[0])
+        writes = dict.fromkeys(key for each in heard for key in each[1])
+        return (*reads, *(SETTLED if self._asked_if_settled else ())), tuple(writes)
 
     def _memory(self, clock: int, knowledge: Knowledge) -> Memory:
         known = self._known.get((clock, knowledge))

@@ -49,13 +49,14 @@ class Marks:
             reads = (*step.waits(), *reads)
         if self._observed and any(key[0] in self._observed for key in writes):
             writes = (*writes, _OBSERVER)
-        return self._mark((reads, writes), actor.gate)
+        return self.mark((reads, writes), actor.gate)
 
     def of_guard(self, step: Step[Any], actor: Actor) -> Mark:
         """The mark of what decides whether the step is ready."""
-        return self._mark((step.waits() if step.blocking else (), ()), actor.gate)
+        return self.mark((step.waits() if step.blocking else (), ()), actor.gate)
 
-    def _mark(self, footprint: Footprint, gate: Key | None) -> Mark:
+    def mark(self, footprint: Footprint, gate: Key | None) -> Mark:
+        """The mark of a footprint; a gate is read."""
         known = self._known.get((footprint, gate))
         if known is None:
             reads, writes = footprint

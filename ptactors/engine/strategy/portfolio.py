@@ -11,7 +11,7 @@ from ptactors.engine.strategy.run_length import RunLength
 from ptactors.engine.strategy.urw import Urw
 
 MEMBERS: tuple[tuple[str, type[Sampler], tuple[str, ...], bool], ...] = (
-    ("run-length:contested", RunLength, (), True),
+    ("fair-pct:4", FairPct, ("4",), True),
     ("fair-pct:3", FairPct, ("3",), True),
     ("urw", Urw, (), True),
     ("pos", Pos, (), True),
