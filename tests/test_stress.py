@@ -320,7 +320,7 @@ def test_a_line_of_the_journal_is_as_good_as_the_piece() -> None:
     assert len(json.dumps(lines[-1]["new"])) < len(json.dumps(lines[0]["new"])), "known items are not named again"
 
 
-START, MOST = 20, 200 * mix.SCHEDULES
+START, MOST = 1000, 200 * mix.SCHEDULES
 """The mix to begin with and the schedules in which a bug is to be found; which mixes are drawn changes with the tables."""
 
 

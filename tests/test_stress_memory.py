@@ -25,7 +25,7 @@ from ptactors.scenario.matrix import cells
 from ptactors.scenario.model import Scenario
 from ptactors.world import play_many
 
-MIXES = range(250)
+MIXES = range(400)
 FILTERS = ("filter_hugetlb", "filter_vm_hugepage", "filter_uffd_wp", "filter_private_file_write")
 
 

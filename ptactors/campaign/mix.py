@@ -261,7 +261,7 @@ class _Line:
         """Mostly where the hot pages are."""
         rng = self.rng
         area, chunk = self.area, self.chunk
-        if rng.below(6 if len(self.areas) == 1 else 2) == 0:
+        if rng.below(6 if len(self.areas) == 1 else 3) == 0:
             area = pick(rng, self.areas)
             chunk = PMD_SIZE * rng.below(area.size // PMD_SIZE)
         if self.reshapes:

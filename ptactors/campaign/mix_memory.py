@@ -116,7 +116,7 @@ def _areas(rng: SplitMix64, processes: Sequence[str]) -> tuple[Area, ...]:
     armed = rng.below(4) == 0
     areas: list[Area] = []
     for process in processes:
-        for nth in range(weighted(rng, ((1, 3), (2, 3), (3, 1)))):
+        for nth in range(weighted(rng, ((1, 5), (2, 3), (3, 1)))):
             kind = pick(rng, kinds) if nth else "anon"
             areas.append(
                 Area(
