@@ -84,8 +84,8 @@ def coverage_lines(coverage: Coverage, *, verbose: bool = False, mixes: bool = T
     if verbose:
         yield from _listed("  pairs met once: ", [name for name, units in coverage.rare("pairs") if units == 1], False)
     yield from _listed("  never reached: ", never(coverage), verbose)
-    yield f"  estimates by Chao2 and Good-Turing, as if each {unit} were drawn alike and by itself; of these presets,"
-    yield "  strategies and kinds of programs only"
+    yield f"  estimates by Chao2, and by the share of draws that alone showed something, as if each {unit} were drawn alike"
+    yield "  and by itself; of these presets, strategies and kinds of programs only"
 
 
 def _completeness(estimate: Estimate, unit: str) -> str:
