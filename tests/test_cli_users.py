@@ -235,7 +235,20 @@ def test_a_log_stands_for_its_schedule(world, capsys) -> None:
     assert "seed-7.schedule.json is not beside it" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("group", ["bench"])
+@pytest.mark.parametrize("command", ["replay", "explain", "shrink"])
+def test_what_is_made_again_is_one_file(command, tmp_path, capsys) -> None:
+    assert invoke([command, ""]) == 2
+    assert "a token, a schedule file or a log is wanted" in capsys.readouterr().err
+    assert invoke([command, str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith("is a folder; a run is made again from one file\n")
+    schedule = tmp_path / "scenario" / "cell" / "seed-1.schedule.json"
+    schedule.parent.mkdir(parents=True)
+    schedule.touch()
+    assert invoke([command, str(tmp_path)]) == 2
+    assert f"such as {schedule}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("group", ["bench", "host", "log"])
 def test_the_help_of_a_group_is_not_cut_off(group, capsys) -> None:
     assert invoke([group, "--help"]) == 0
     assert "..." not in capsys.readouterr().out.partition("Commands:")[2]

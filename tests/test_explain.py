@@ -173,7 +173,12 @@ def test_why_refuses_what_is_not_there(case1, text) -> None:
 
 def test_why_of_something_untouched(case1) -> None:
     lines = list(why_lines(case1, subject("frame[0x777777]", case1.recording.scenario), 10))
-    assert lines[1:] == ["  nothing happened to it"]
+    assert lines[1].startswith("  nothing happened to it: this run has none of that name; known: 0x1, ")
+
+
+def test_why_of_a_lock_that_is_spelled_wrong(case1) -> None:
+    lines = list(why_lines(case1, subject("lock[mmap:Q]", case1.recording.scenario), 10))
+    assert "did you mean 'mmap:P'?" in lines[1]
 
 
 # -- diff -----------------------------------------------------------------------------------------------------------------

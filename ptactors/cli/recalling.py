@@ -56,8 +56,13 @@ def recording_of(text: str, scenario: str | None, lenient: bool) -> Recording:
 
 
 def _schedule_of(text: str) -> str:
-    """A log stands for the schedule that was written beside it. Raises UsageError where there is none."""
+    """A log stands for the schedule that was written beside it. Raises UsageError where there is none, and for no file at all."""
+    if not text.strip():
+        raise UsageError("which run? a token, a schedule file or a log is wanted, and this is empty")
     log = Path(text)
+    if log.is_dir():
+        found = sorted((*log.glob("*.schedule.json"), *log.glob("*/*/*.schedule.json")))
+        raise UsageError(f"{text} is a folder; a run is made again from one file" + (f", such as {found[0]}" if found else ""))
     if log.suffix != ".jsonl" or not log.is_file():
         return text
     schedule = log.with_suffix(".schedule.json")

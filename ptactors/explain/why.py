@@ -15,6 +15,7 @@ from ptactors.model.paging import SHIFT, pfn_of
 from ptactors.model.state import Record
 from ptactors.report.describe import describe
 from ptactors.report.page_why import whys
+from ptactors.scenario.hints import suggest
 from ptactors.scenario.model import Scenario
 from ptactors.shrink.recall import Run
 
@@ -32,6 +33,10 @@ class Subject:
     text: str
     changes: Callable[[Any], bool]
     """Whether an event changes it."""
+    name: str = ""
+    """Of a lock, a table or a frame."""
+    named: Callable[[Any], str] = lambda event: ""
+    """The name of the one of its kind that an event is about."""
 
 
 def subject(text: str, scenario: Scenario) -> Subject:
@@ -50,8 +55,9 @@ def subject(text: str, scenario: Scenario) -> Subject:
     if kind == "pt":
         return Subject(text=text, changes=_entry(_address(first, scenario)))
     if kind == "lock":
-        return Subject(text=text, changes=_lock(first))
-    return Subject(text=text, changes=_frame(_number(first)))
+        return Subject(text=text, changes=_lock(first), name=first, named=lambda event: getattr(event, "lock", ""))
+    pfn = _number(first)
+    return Subject(text=text, changes=_frame(pfn), name=hex(pfn), named=_allocated)
 
 
 def _address(text: str, scenario: Scenario) -> int:
@@ -108,6 +114,10 @@ def _frame(pfn: int) -> Callable[[Any], bool]:
     return changes
 
 
+def _allocated(event: Any) -> str:
+    return hex(event.pfn) if isinstance(event, ev.FrameAlloc) else ""
+
+
 def why_lines(run: Run, about: Subject, last: int) -> Iterator[str]:
     """The history of the subject up to step ``last`` of a recorded run, and the chain behind its latest change."""
     records: Sequence[Record] = run.outcome.records or ()
@@ -115,7 +125,9 @@ def why_lines(run: Run, about: Subject, last: int) -> Iterator[str]:
     rows = [row for row, (step, _, event) in enumerate(records) if step <= last and about.changes(event)]
     yield f"{about.text} up to step {last}:"
     if not rows:
-        yield "  nothing happened to it"
+        known = dict.fromkeys(name for _, _, event in records if (name := about.named(event)))
+        unknown = about.name and about.name not in known
+        yield "  nothing happened to it" + (f": this run has none of that name; {suggest(about.name, known)}" if unknown else "")
         return
     if len(rows) > HISTORY:
         yield f"  ... and {len(rows) - HISTORY} earlier changes"

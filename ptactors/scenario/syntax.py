@@ -20,6 +20,8 @@ RESERVED = ("and", "or", "not", "as", "repeat")
 OPERATOR_LIMIT = 200
 """Operators and parentheses in one condition or line; it bounds the depth of the tree."""
 
+_CALL = re.compile(r"\s*(?:\w+:)?\s*\w+\(.*,")
+"""An operation spelled as C spells calls."""
 _OPERATORS = re.compile(r"[-+*~(\[]|\b(?:and|or|not)\b|/\\|\\/")
 
 
@@ -155,7 +157,12 @@ class Line(Node):
 
 def parse_line(text: str, offset: int = 0) -> Line:
     """One line of a program; ``offset`` is where the line stands in the program. Raises Mistake."""
-    line = _parse(text, "line", offset)
+    try:
+        line = _parse(text, "line", offset)
+    except Mistake as mistake:
+        if _CALL.match(text):
+            mistake.hint = "arguments stand without parentheses and commas, as in: madvise A DONTNEED"
+        raise
     assert isinstance(line, Line)
     return line
 
