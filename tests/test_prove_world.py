@@ -9,7 +9,6 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-import attrs
 import pytest
 from test_prove import search
 
@@ -17,11 +16,8 @@ from ptactors.campaign.prove import prove_cells
 from ptactors.campaign.run import Batch, Campaign, Plan, prepare
 from ptactors.engine import automaton
 from ptactors.engine.automaton import Automaton, MergeError
-from ptactors.engine.dpor import explore
 from ptactors.engine.estimate import total_states
 from ptactors.engine.prove import Search, Searched
-from ptactors.oracle.table import Oracles
-from ptactors.world.machine import Machine
 from ptactors.world.prove import Bounds, CellSearch, Proof
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
@@ -308,45 +304,3 @@ def test_each_live_local_of_case_1_left_out_is_caught_or_changes_nothing(tmp_pat
         coroutine.close()
     assert missed == []
     assert len(caught) >= 5
-
-
-# -- DPOR, which merges no states and keeps no digests, as an independent witness --------------------------------------------
-
-
-def by_dpor(observed: frozenset[str]) -> tuple[set[frozenset[Any]], set[str], int]:
-    """Final states, hazards and runs of the smallest cell of case 2, each run from the start."""
-    batch = prepare(Plan(path=str(CASE2), preset="before", only=("0",)))
-    cell = batch.cells[0]
-    config = attrs.evolve(cell.config, machine=attrs.evolve(cell.config.machine, exit=False))
-    benches: list[Oracles] = []
-
-    def build() -> Any:
-        benches.append(Oracles())
-        machine = Machine(batch.scenario, attrs.evolve(cell, config=config), "random", 0, benches[-1])
-        return machine.state, machine.actors
-
-    result = explore(build, max_runs=20_000, observed=observed)
-    assert result.complete
-    return set(result.finals), {finding.hazard for bench in benches for finding in bench.findings}, result.runs
-
-
-def finals_of_search() -> tuple[set[frozenset[Any]], set[str]]:
-    batch = prepare(Plan(path=str(CASE2), preset="before", only=("0",)))
-    cell = CellSearch(batch.scenario, batch.cells[0], Bounds())
-    found: set[frozenset[Any]] = set()
-    cell.search.when_final = lambda here: found.add(frozenset(here.cells.items()))
-    return found, set(cell.run().hazards)
-
-
-def test_dpor_finds_the_same_final_states() -> None:
-    finals, hazards, runs = by_dpor(frozenset())
-    assert finals == finals_of_search()[0]
-    assert runs < 1000
-    assert hazards == set()  # a hazard of two TLBs at one moment is not a matter of the classes
-
-
-@pytest.mark.full
-def test_dpor_finds_the_same_hazards_if_it_is_told_what_is_observed() -> None:
-    finals, hazards, _ = by_dpor(frozenset({"tlb"}))
-    assert (finals, hazards) == finals_of_search()
-    assert hazards == {"two_translations_one_va"}
