@@ -130,6 +130,7 @@ TWICE = "[[expect]]\nwhen = { flush_before_set_huge = true }\nexists = 'hazard(l
     [
         (MATRIX + EXISTS, "in 1 of 2 cells, as expected"),
         (MATRIX + TWICE, "in 1 of 2 cells, and no exists names it"),
+        (MATRIX + f"[[expect]]\nalways = 'hazard({MIXED}) or VmPTE >= 0'\n", "in 1 of 2 cells, as expected"),
     ],
 )
 def test_held_says_which_hazards_were_seen(world, capsys, rest, ending) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ptactors.campaign.verdict import HELD, INCONCLUSIVE, SURPRISE, VIOLATED, CellResult, ScenarioResult, worst
+from ptactors.model.hazard import Severity
 from ptactors.oracle.table import HAZARDS
 
 Paint = Callable[[str, str], str]
@@ -87,14 +88,18 @@ def hazard_lines(scenarios: Sequence[ScenarioResult]) -> Iterator[str]:
         seen = [cell for cell in cells if name in cell.tally.hazards]
         if not seen:
             continue
-        expected = sum(name in _expected(cell) for cell in seen)
-        words = "as expected" if expected == len(seen) else f"expected in {expected}" if expected else "and no exists names it"
+        expected = [cell for cell in seen if name in _expected(cell)]
+        others = len(seen) - len(expected)
+        tolerated = oracle.severity is Severity.VIOLATION and all(cell.verdict == HELD for cell in seen)
+        rest = "allowed by the scenario" if tolerated else "and no exists names it"
+        elsewhere = "allowed elsewhere" if tolerated else "by nobody elsewhere"
+        words = "as expected" if not others else f"expected in {len(expected)}, {elsewhere}" if expected else rest
         yield f"Seen: {name} ({oracle.severity.value}) in {len(seen)} of {len(cells)} cell{'s' * (len(cells) > 1)}, {words}"
 
 
 def _expected(result: CellResult) -> set[str]:
-    """Hazards that an ``exists`` of the cell names."""
-    return {hazard for each in result.cell.expects if each.kind == "exists" for hazard in each.condition.hazards()}
+    """Hazards that an ``exists`` or an ``always`` of the cell names."""
+    return {hazard for each in result.cell.expects if each.kind != "forbidden" for hazard in each.condition.hazards()}
 
 
 def last_line(scenarios: Sequence[ScenarioResult], *, interrupted: bool = False, paint: Paint = plain) -> str:
