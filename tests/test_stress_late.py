@@ -29,15 +29,8 @@ size = "4K"
 populate = { "A" = "old" }
 [cpu.0]
 do = "madvise A DONTNEED"
-[cpu.1]
-tlb = ["A"]
-do = '''
-cond_resched
-cond_resched
-cond_resched
-read A -> r
-'''
-[cpu.2]
+"""
+READER = """
 tlb = ["A"]
 do = '''
 cond_resched
@@ -46,6 +39,7 @@ cond_resched
 read A -> r
 '''
 """
+TEXT += "".join(f"[cpu.{cpu}]{READER}" for cpu in (1, 2))
 
 
 def made(fault: str) -> Scenario:

@@ -1,6 +1,6 @@
 """The memory of a random mix: its VMAs of all kinds, what they hold before the run, and what must come of their tables.
 
-Swarm style here too: half of the mixes have anonymous memory only, in the others about half of the other kinds can occur.
+Swarm style here too: most mixes have anonymous memory only, in the others about half of the other kinds can occur.
 Faults on memory that is not anonymous are not modelled, so what such a VMA holds is all that it ever maps.
 """
 

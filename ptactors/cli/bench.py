@@ -26,8 +26,8 @@ STRATEGIES = (
 """Compared unless --strategy says otherwise; dfs-... are searches that draw nothing."""
 STEPS = 150_000
 """Steps of a campaign unless --steps says otherwise: for most scenarios nearly as many as CAP of their runs have, and for all
-hazards that are known less than an hour of two CPUs. With 40,000 it took 34 minutes of CPU time; what grows with it is the
-seventh of the campaigns that finds nothing."""
+hazards that are known by estimate less than an hour of two CPUs: with 40,000 they took some 34 minutes of CPU time, and what
+grows with it is the seventh of the campaigns that finds nothing."""
 
 
 @click.group("bench")

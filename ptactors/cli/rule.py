@@ -8,7 +8,7 @@ import click
 
 from ptactors.cli.rule_pages import mentions, names, page
 from ptactors.errors import UsageError
-from ptactors.scenario.hints import nearest
+from ptactors.scenario.hints import holding, nearest, perhaps
 
 _WIDTH = 80
 _NEAR = 8
@@ -37,15 +37,11 @@ def command(name: str) -> None:
 def _instead(name: str) -> str:
     """Where to look: names that hold it, pages that speak of it, else the nearest name."""
     every = names()
-    holding = [each for each in every if name.casefold() in each.casefold()][:_NEAR]
-    spoken = [(kind, each) for kind, each in mentions(name) if each not in holding]
-    hints = [_perhaps(holding)] * bool(holding)
+    longer = holding(name, every)[:_NEAR]
+    spoken = [(kind, each) for kind, each in mentions(name) if each not in longer]
+    hints = [perhaps(longer)] * bool(longer)
     if spoken:
         shown = ", ".join(f"{kind} {each}" for kind, each in spoken[:_NEAR])
         hints.append(f"it is spoken of by: {shown}{f' and {len(spoken) - _NEAR} more' if len(spoken) > _NEAR else ''}")
     near = nearest(name, every)
-    return " ".join(hints) or (_perhaps([near]) if near else "'ptactors list' has hazards, knobs, presets and more")
-
-
-def _perhaps(known: list[str]) -> str:
-    return f"did you mean {' or '.join(map(repr, known))}?"
+    return " ".join(hints) or (perhaps([near]) if near else "'ptactors list' has hazards, knobs, presets and more")

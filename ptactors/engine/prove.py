@@ -10,8 +10,8 @@ and nodes are one, and only findings that the state and the step decide are foun
 
 A search that grows beyond ``fuse_from`` states begins anew and makes steps that commute with all that others could do meanwhile
 in the same move as the step before (engine/fuse.py): the states between are not kept. A state then costs several times as much,
-and of the states a third is left with two CPUs, a tenth with three. The path that is found first is then the one with the fewest
-steps among those that are left.
+and 14 to 42 % of the states were left in 13 cells of two CPUs, with three by estimate a tenth. The path that is found first is
+then the one with the fewest steps among those that are left.
 
 With a *bound of preemptions* (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007) only paths with so many of them are
 made, those with the fewest first. Then the actor that moved last is part of the identity as well, and nothing is fused.

@@ -21,15 +21,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return folded[found[0]] if found else ""
 
 
+def holding(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that hold ``name``, in any case."""
+    return [each for each in known if name.casefold() in each.casefold()]
+
+
+def perhaps(proposed: Iterable[str]) -> str:
+    """``did you mean 'x' or 'y'?``"""
+    return f"did you mean {' or '.join(map(repr, proposed))}?"
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """``did you mean 'x'? known: x, y, z``; of many known names only the nearest, and those that hold ``name``."""
     candidates = list(known)
     near = nearest(name, candidates)
     proposed = [near] if near else []
     if len(candidates) > SHOWN and len(name) >= TELLING:
-        holding = [each for each in candidates if name.casefold() in each.casefold()]
-        proposed = list(dict.fromkeys(proposed + holding))[:PROPOSED]
-    parts = [f"did you mean {' or '.join(map(repr, proposed))}?"] if proposed else []
+        proposed = list(dict.fromkeys([*proposed, *holding(name, candidates)]))[:PROPOSED]
+    parts = [perhaps(proposed)] if proposed else []
     if not proposed or len(candidates) <= SHOWN:
         parts.append(f"known: {', '.join(candidates)}" if candidates else "there are none")
     return " ".join(parts)
